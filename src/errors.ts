@@ -1,0 +1,182 @@
+/** Every error pglynx raises towards a client: name, SQLSTATE, severity, message, hint and the setting to change. */
+
+/** ERROR ends the statement, FATAL the client's connection. */
+export type Severity = 'ERROR' | 'FATAL';
+
+/** One row of the table. `%s` in message and hint are filled in order by {@link pgError}. */
+export interface ErrorKind {
+  readonly sqlstate: string;
+  readonly severity: Severity;
+  readonly message: string;
+  readonly hint?: string;
+  /** The configuration key whose change makes this error rarer. */
+  readonly setting?: string;
+}
+
+/**
+ * The table. SQLSTATEs are PostgreSQL's (appendix A of its manual); 58000 stays where PgCat's users test for it
+ * (checkout failure, admin errors, idle transaction timeout).
+ */
+export const ERRORS = {
+  protocol_violation: {
+    sqlstate: '08P01',
+    severity: 'FATAL',
+    message: '%s',
+  },
+  message_too_large: {
+    sqlstate: '08P01',
+    severity: 'FATAL',
+    message: 'a message of type %s and %s bytes is longer than the %s allowed here',
+  },
+  unsupported_protocol: {
+    sqlstate: '0A000',
+    severity: 'FATAL',
+    message: 'unsupported frontend protocol %s: server supports 3.0 to 3.0',
+  },
+  no_user_name: {
+    sqlstate: '28000',
+    severity: 'FATAL',
+    message: 'no PostgreSQL user name specified in startup packet',
+  },
+  authentication_failed: {
+    sqlstate: '28P01',
+    severity: 'FATAL',
+    message: 'password authentication failed for user "%s"',
+  },
+  unknown_database: {
+    sqlstate: '3D000',
+    severity: 'FATAL',
+    message: 'no pool configured for database: "%s", user: "%s"',
+    hint: 'Databases are the [pools.NAME] sections of the configuration file; SHOW DATABASES in the admin database lists them.',
+    setting: 'pools',
+  },
+  replication_unsupported: {
+    sqlstate: '0A000',
+    severity: 'FATAL',
+    message: 'replication connections are not supported',
+    hint: 'Connect to the PostgreSQL server itself for replication.',
+  },
+  shutting_down: {
+    sqlstate: '57P01',
+    severity: 'FATAL',
+    message: 'terminating connection due to administrator command',
+  },
+  cannot_connect_now: {
+    sqlstate: '57P03',
+    severity: 'FATAL',
+    message: 'the pooler is shutting down',
+  },
+  checkout_failed: {
+    sqlstate: '58000',
+    severity: 'ERROR',
+    message: 'could not get connection from the pool - %s',
+  },
+  checkout_limit: {
+    sqlstate: '58000',
+    severity: 'FATAL',
+    message: 'checkout failure limit reached (%s / %s)',
+    setting: 'pools.NAME.checkout_failure_limit',
+  },
+  pool_removed: {
+    sqlstate: '58000',
+    severity: 'FATAL',
+    message: 'No pool configured for database: %s, user: %s',
+    hint: 'The pool was taken out of the configuration by a reload.',
+    setting: 'pools',
+  },
+  idle_in_transaction: {
+    sqlstate: '58000',
+    severity: 'ERROR',
+    message: 'idle transaction timeout',
+    hint: 'The transaction was rolled back after idle_client_in_transaction_timeout.',
+    setting: 'general.idle_client_in_transaction_timeout',
+  },
+  statement_timeout: {
+    sqlstate: '57014',
+    severity: 'ERROR',
+    message: 'pool statement timeout',
+    setting: 'pools.NAME.users.N.statement_timeout',
+  },
+  query_canceled: {
+    sqlstate: '57014',
+    severity: 'ERROR',
+    message: 'canceling statement due to user request',
+  },
+  server_lost: {
+    sqlstate: '08006',
+    severity: 'ERROR',
+    message: 'the connection to server %s was lost: %s',
+  },
+  server_lost_in_transaction: {
+    sqlstate: '08006',
+    severity: 'FATAL',
+    message: 'the connection to server %s was lost inside a transaction: %s',
+    hint: 'The transaction was rolled back. Connect again and repeat it.',
+  },
+  outcome_unknown: {
+    sqlstate: '08007',
+    severity: 'ERROR',
+    message: 'the connection to server %s was lost, and whether the statement took effect is unknown: %s',
+    hint: 'Check the data before you repeat the statement.',
+  },
+  parameter_refused: {
+    sqlstate: '22023',
+    severity: 'ERROR',
+    message: '%s',
+    hint: 'The server refused a setting that this client asked for when it connected.',
+  },
+  feature_not_supported: {
+    sqlstate: '0A000',
+    severity: 'ERROR',
+    message: '%s',
+  },
+  admin_error: {
+    sqlstate: '58000',
+    severity: 'ERROR',
+    message: '%s',
+  },
+  internal: {
+    sqlstate: 'XX000',
+    severity: 'FATAL',
+    message: 'internal error: %s',
+    hint: 'Please report this; the log holds the details.',
+  },
+} as const satisfies Record<string, ErrorKind>;
+
+/** A name in {@link ERRORS}. */
+export type ErrorName = keyof typeof ERRORS;
+
+/** An error with everything an ErrorResponse carries. */
+export class PgError extends Error {
+  readonly kind: ErrorName;
+  readonly sqlstate: string;
+  severity: Severity;
+  readonly hint: string | undefined;
+  readonly setting: string | undefined;
+
+  constructor(kind: ErrorName, values: readonly (string | number)[]) {
+    const row: ErrorKind = ERRORS[kind];
+    super(fill(row.message, values));
+    this.name = 'PgError';
+    this.kind = kind;
+    this.sqlstate = row.sqlstate;
+    this.severity = row.severity;
+    this.hint = row.hint;
+    this.setting = row.setting;
+  }
+}
+
+/** Makes the error `kind`, its `%s` filled with `values` in order. */
+export function pgError(kind: ErrorName, ...values: (string | number)[]): PgError {
+  return new PgError(kind, values);
+}
+
+/** What went wrong, in words, for any thrown value. */
+export function errorText(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+function fill(text: string, values: readonly (string | number)[]): string {
+  let next = 0;
+  return text.replaceAll('%s', () => String(values[next++] ?? ''));
+}
