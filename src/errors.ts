@@ -125,6 +125,17 @@ export const ERRORS = {
     message: '%s',
     hint: 'The server refused a setting that this client asked for when it connected.',
   },
+  invalid_startup_option: {
+    sqlstate: '42601',
+    severity: 'FATAL',
+    message: '%s',
+    hint: "The startup parameter 'options' takes -c name=value and --name=value.",
+  },
+  unknown_setting: {
+    sqlstate: '42704',
+    severity: 'FATAL',
+    message: 'unrecognized configuration parameter "%s"',
+  },
   feature_not_supported: {
     sqlstate: '0A000',
     severity: 'ERROR',

@@ -1,0 +1,99 @@
+/** Gathers what one turn of the event loop writes to a socket and hands it over in one write, watching back-pressure. */
+import type { Socket } from 'node:net';
+
+/** Bytes that are gathered before they leave without waiting for the end of the turn. */
+const GATHER_LENGTH_MAX = 256 * 1024;
+/** Bytes up to which pieces are copied together; longer ones leave by a vectored write. */
+const COPY_LENGTH_MAX = 16 * 1024;
+
+/** Told when a socket that was full has room again. */
+export interface OutboxOwner {
+  drained(): void;
+}
+
+/** One socket's outgoing bytes. Pieces pushed here must stay unchanged until they have left. */
+export class Outbox {
+  readonly #socket: Socket;
+  readonly #owner: OutboxOwner;
+  #pieces: Buffer[] = [];
+  #length = 0;
+  #listed = false;
+  /** Whether the socket asked to wait: nobody should produce more until `drained`. */
+  full = false;
+  /** Bytes handed to the socket since it was opened. */
+  sent_bytes = 0;
+
+  constructor(socket: Socket, owner: OutboxOwner) {
+    this.#socket = socket;
+    this.#owner = owner;
+    socket.on('drain', () => {
+      this.full = false;
+      this.#owner.drained();
+    });
+  }
+
+  /** Adds a piece to this turn's write. */
+  push(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+    if (this.#length >= GATHER_LENGTH_MAX) this.flush();
+    else if (!this.#listed) {
+      this.#listed = true;
+      list(this);
+    }
+  }
+
+  /** Writes what has been gathered now. */
+  flush(): void {
+    this.#listed = false;
+    const pieces = this.#pieces;
+    if (pieces.length === 0) return;
+    const socket = this.#socket;
+    const length = this.#length;
+    this.#length = 0;
+    if (socket.destroyed || socket.writableEnded) {
+      this.#pieces = [];
+      return;
+    }
+    this.sent_bytes += length;
+    let room: boolean;
+    if (pieces.length === 1) {
+      room = socket.write(pieces[0]);
+      pieces.length = 0;
+    } else {
+      this.#pieces = [];
+      room = length <= COPY_LENGTH_MAX ? socket.write(Buffer.concat(pieces, length)) : writeAll(socket, pieces);
+    }
+    if (!room) this.full = true;
+  }
+
+  /** Writes what has been gathered and ends the socket after it. */
+  end(): void {
+    this.flush();
+    this.#socket.end();
+  }
+}
+
+function writeAll(socket: Socket, pieces: Buffer[]): boolean {
+  let room = true;
+  socket.cork();
+  for (const piece of pieces) room = socket.write(piece);
+  socket.uncork();
+  return room;
+}
+
+let listed: Outbox[] = [];
+let spare: Outbox[] = [];
+
+function list(outbox: Outbox): void {
+  if (listed.push(outbox) === 1) setImmediate(flushListed);
+}
+
+/** The end of the turn: one write a socket. */
+function flushListed(): void {
+  const turn = listed;
+  listed = spare;
+  for (const outbox of turn) outbox.flush();
+  turn.length = 0;
+  spare = turn;
+}

@@ -1,0 +1,423 @@
+/** One connection to a server: a queue of exchanges, fed by whoever holds it, whose replies go to their owners. */
+import { Socket } from 'node:net';
+import type { KeyCache } from '../auth/secret.ts';
+import { errorText } from '../errors.ts';
+import { MessageReader } from '../net/messages.ts';
+import { Outbox } from '../net/outbox.ts';
+import { ConnectionCounters } from '../stats/counters.ts';
+import { errorFields, parameterStatusOf, readyForQuery } from '../wire/backend.ts';
+import { Framer, PART } from '../wire/framer.ts';
+import { query, TERMINATE } from '../wire/frontend.ts';
+import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
+import { sendCancel } from './cancel.ts';
+import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
+import { logIn, type ServerIdentity } from './login.ts';
+import type { SettingsProfile } from './parameters.ts';
+import { ServerStatements } from './prepared.ts';
+import { SilentOwner } from './silent.ts';
+
+/** The states of a connection and what each may become; drawn in docs/ARCHITECTURE.md. */
+export const CONNECTION_STATES = {
+  login: ['ready', 'closed'],
+  ready: ['closed'],
+  closed: [],
+} as const;
+export type ConnectionState = keyof typeof CONNECTION_STATES;
+
+/** What a session left behind on a connection, to be cleaned before another uses it. */
+export const DIRTY = { settings: 1, prepared: 2, listen: 4, temp: 8, cursors: 16, locks: 32, sequences: 64 } as const;
+
+/** How to reach a server and log in. */
+export interface ConnectOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly identity: ServerIdentity;
+  /** The profile that {@link ServerIdentity.settings} make. */
+  readonly startup: SettingsProfile;
+  /** The profile of a connection on which nothing was set. */
+  readonly defaults: SettingsProfile;
+  readonly keys: KeyCache;
+  /** Milliseconds for connecting and logging in together. */
+  readonly connect_timeout: number;
+  readonly keepalive_idle_s: number;
+  readonly statements_max: number;
+}
+
+/** Told of what happens to a connection while nobody's exchange is on it. */
+export interface ConnectionOwner {
+  connectionClosed(connection: ServerConnection, cause: string): void;
+}
+
+const LIMITS = { eager: [BACKEND.dataRow, BACKEND.copyData], held: { types: [], length_max: 0 } };
+/** All reads of a turn land here one after another and are copied out at once, so a read allocates its own size only. */
+const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
+const SOCKET_OPTIONS = { writableHighWaterMark: 262_144 };
+
+export class ServerConnection {
+  readonly options: ConnectOptions;
+  readonly counters = new ConnectionCounters();
+  readonly statements: ServerStatements;
+  readonly opened_at = performance.now();
+  /** Server process id, from BackendKeyData. */
+  pid = 0;
+  /** What the server last reported of its settings. */
+  parameters = new Map<string, string>();
+  /** The settings applied to it now; undefined when a client's SETs were not cleaned away. */
+  profile: SettingsProfile | undefined;
+  /** Transaction status of the last ReadyForQuery. */
+  status: number = STATUS.idle;
+  /** Bit set of {@link DIRTY}. */
+  dirty = 0;
+  /** Milliseconds of `performance.now()` when a byte last came. */
+  used_at = performance.now();
+  /** Whoever leases the connection: gets what the server sends between exchanges. */
+  holder: ExchangeOwner | undefined;
+  application_name = '';
+  owner: ConnectionOwner | undefined;
+
+  readonly #socket: Socket;
+  readonly #outbox: Outbox;
+  readonly #framer = new Framer(LIMITS);
+  readonly #exchanges: Exchange[] = [];
+  #state: ConnectionState = 'login';
+  #reader: MessageReader | undefined;
+  #secret: Buffer = Buffer.alloc(4);
+  #lastError: Map<string, string> | undefined;
+  #cancels = 0;
+  #cancelsSettled: (() => void)[] = [];
+  /** Whether the message that is passing in parts goes to the client. */
+  #passing = false;
+  #runBuffer: Buffer | undefined;
+  #runStart = 0;
+  #runEnd = 0;
+  #writers = new Set<{ drained(): void }>();
+
+  private constructor(options: ConnectOptions) {
+    this.options = options;
+    this.statements = new ServerStatements(options.statements_max);
+    this.#socket = new Socket({
+      ...SOCKET_OPTIONS,
+      onread: { buffer: READ_BUFFER, callback: (count, buffer) => this.#read(count, buffer) },
+    });
+    this.#outbox = new Outbox(this.#socket, this);
+    this.#socket.on('error', error => this.close(error.message));
+    this.#socket.on('end', () => this.close('the server closed the connection'));
+    this.#socket.on('close', () => this.close('the connection was closed'));
+  }
+
+  /**
+   * Connects and logs in.
+   * @throws ServerLoginError the server refused; Error it could not be reached in `connect_timeout`
+   */
+  static async open(options: ConnectOptions): Promise<ServerConnection> {
+    const connection = new ServerConnection(options);
+    const timer = setTimeout(
+      () => connection.close(`no connection after connect_timeout (${options.connect_timeout} ms)`),
+      options.connect_timeout,
+    );
+    try {
+      await connection.#logIn();
+      return connection;
+    } catch (error) {
+      connection.close(errorText(error));
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** Whether no exchange is under way and no cancel can hit the next one. */
+  get quiet(): boolean {
+    return this.#exchanges.length === 0 && this.#cancels === 0;
+  }
+
+  get canceling(): boolean {
+    return this.#cancels > 0;
+  }
+
+  get sent_bytes(): number {
+    return this.#outbox.sent_bytes;
+  }
+
+  /** Whether the socket to the server is full: the client should not be read on. */
+  get full(): boolean {
+    return this.#outbox.full;
+  }
+
+  /** Appends an exchange: its replies come after those of all before it. */
+  enqueue(exchange: Exchange): void {
+    this.#exchanges.push(exchange);
+  }
+
+  /** Sends bytes of the newest exchange. */
+  write(bytes: Buffer): void {
+    this.#outbox.push(bytes);
+  }
+
+  /** Calls `writer.drained()` once when a full socket has room again. */
+  whenDrained(writer: { drained(): void }): void {
+    this.#writers.add(writer);
+  }
+
+  drained(): void {
+    const writers = [...this.#writers];
+    this.#writers.clear();
+    for (const writer of writers) writer.drained();
+  }
+
+  /** Stops reading replies: their client is full. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
+  /** Passes on what pglynx answers itself, where its turn has come. */
+  passLocal(exchange: Exchange): void {
+    if (this.#exchanges[0] !== exchange) return;
+    for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
+      this.#flushRun(exchange);
+      exchange.owner.reply(local);
+    }
+  }
+
+  /** Sends a query of pglynx's own, in front of whatever is sent next; `ended` gets its error, if any. */
+  inject(sql: string, ended: (error: Map<string, string> | undefined) => void): void {
+    const exchange = new Exchange(new SilentOwner(ended), true);
+    this.enqueue(exchange);
+    exchange.owe(OWED.query);
+    this.statements.unnamed = undefined;
+    this.write(query(sql));
+  }
+
+  /**
+   * Runs a query of pglynx's own to its end.
+   * @throws Error the server's error, or the end of the connection
+   */
+  run(sql: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.inject(sql, error => (error === undefined ? resolve() : reject(new Error(error.get('M') ?? 'error'))));
+    });
+  }
+
+  /** Asks the server to cancel what runs here now. The connection stays un-{@link quiet} until that is settled. */
+  cancel(): void {
+    if (this.#state !== 'ready') return;
+    this.#cancels++;
+    sendCancel(this.options, this.pid, this.#secret, failure => {
+      this.#cancels--;
+      // A cancel whose fate is unknown could still hit the next statement: this connection must not see one.
+      if (failure !== undefined) this.close(`a cancel request could not be settled: ${failure}`);
+      if (this.#cancels > 0) return;
+      for (const waiting of this.#cancelsSettled.splice(0)) waiting();
+    });
+  }
+
+  /** Calls back when no cancel is under way any more: now, if none is. */
+  whenCancelsSettled(callback: () => void): void {
+    if (this.#cancels === 0) callback();
+    else this.#cancelsSettled.push(callback);
+  }
+
+  /** Ends the connection; exchanges under way learn that it was lost. */
+  close(cause: string): void {
+    if (this.#state === 'closed') return;
+    const polite = this.#state === 'ready' && this.#exchanges.length === 0;
+    this.#to('closed');
+    if (polite && !this.#socket.destroyed) this.#socket.end(TERMINATE, () => this.#socket.destroy());
+    else this.#socket.destroy();
+    const text = this.#lastError?.get('M') ?? cause;
+    this.#reader?.fail(new Error(text));
+    this.#runBuffer = undefined;
+    for (const exchange of this.#exchanges.splice(0)) {
+      exchange.abandon();
+      exchange.owner.connectionLost(text, this.#lastError);
+    }
+    this.drained();
+    for (const waiting of this.#cancelsSettled.splice(0)) waiting();
+    this.owner?.connectionClosed(this, text);
+  }
+
+  #to(state: ConnectionState): void {
+    const allowed: readonly ConnectionState[] = CONNECTION_STATES[this.#state];
+    if (!allowed.includes(state)) throw new Error(`a ${this.#state} connection cannot become ${state}`);
+    this.#state = state;
+  }
+
+  async #logIn(): Promise<void> {
+    const { host, port, identity, keys, keepalive_idle_s, startup } = this.options;
+    const reader = new MessageReader(this.#framer);
+    this.#reader = reader;
+    this.#socket.setNoDelay(true);
+    this.#socket.setKeepAlive(true, keepalive_idle_s * 1000);
+    this.#socket.connect(port, host);
+    const send = (bytes: Buffer) => void this.#socket.write(bytes);
+    const welcome = await logIn({ reader, send }, identity, keys);
+    if (this.#state === 'closed') throw new Error('closed during login');
+    this.#reader = undefined;
+    this.pid = welcome.pid;
+    this.#secret = welcome.secret;
+    this.parameters = welcome.parameters;
+    this.status = welcome.status;
+    this.profile = startup;
+    this.#to('ready');
+  }
+
+  #read(count: number, buffer: Uint8Array): boolean {
+    const chunk = Buffer.allocUnsafe(count);
+    chunk.set(buffer.subarray(0, count));
+    this.counters.received_bytes += count;
+    if (this.#reader !== undefined) this.#reader.feed(chunk);
+    else this.#receive(chunk);
+    return true;
+  }
+
+  #receive(chunk: Buffer): void {
+    this.used_at = performance.now();
+    const framer = this.#framer;
+    framer.feed(chunk);
+    for (;;) {
+      const part = framer.next();
+      if (part === PART.none) break;
+      if (part === PART.bad) return this.#broken(`a message of ${framer.length} bytes`);
+      if (part === PART.whole || part === PART.first) this.#message();
+      else if (this.#passing) this.#pass();
+      if (this.#state === 'closed') return;
+    }
+    const exchange = this.#exchanges[0];
+    if (this.#runBuffer !== undefined) this.#flushRun(exchange);
+  }
+
+  /** A message, or the head of a long one. */
+  #message(): void {
+    const framer = this.#framer;
+    const type = framer.type;
+    const exchange = this.#exchanges[0];
+    this.#passing = exchange !== undefined && !exchange.silent;
+    if (type === BACKEND.dataRow && exchange !== undefined) {
+      const head = exchange.head;
+      if (head === OWED.execute || head === OWED.query) {
+        if (this.#passing) this.#pass();
+        return;
+      }
+    }
+    if (type === BACKEND.noticeResponse || type === BACKEND.parameterStatus || type === BACKEND.notificationResponse) {
+      return this.#asynchronous(type, exchange);
+    }
+    if (type === BACKEND.errorResponse && this.#isFatal()) return;
+    if (exchange === undefined) return this.#broken(`an unexpected message of type ${String.fromCharCode(type)}`);
+    const step = exchange.step(type);
+    switch (step) {
+      case STEP.illegal:
+        return this.#broken(`a message of type ${String.fromCharCode(type)} that was not owed`);
+      case STEP.end:
+        return this.#ready(exchange);
+      case STEP.swallow:
+        this.#passing = false;
+        exchange.settle();
+        break;
+      case STEP.copyIn:
+        this.#passOwned(exchange);
+        exchange.beginCopyIn();
+        this.#flushRun(exchange);
+        exchange.owner.copyInStarted();
+        break;
+      default:
+        if (type === BACKEND.errorResponse) return this.#error(exchange, step === STEP.skip);
+        this.#passOwned(exchange);
+        if (type === BACKEND.commandComplete)
+          exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
+        if (step === STEP.settle) exchange.settle();
+    }
+    this.passLocal(exchange);
+  }
+
+  #passOwned(exchange: Exchange): void {
+    exchange.begun = true;
+    if (this.#passing) this.#pass();
+  }
+
+  #error(exchange: Exchange, skip: boolean): void {
+    const { buffer, start, end } = this.#framer;
+    this.#flushRun(exchange);
+    exchange.failed = true;
+    exchange.copyIn = false;
+    if (skip) exchange.skip();
+    exchange.owner.replyError(buffer.subarray(start, end));
+    exchange.begun = true;
+  }
+
+  #ready(exchange: Exchange): void {
+    const { buffer, start, length } = this.#framer;
+    const status = buffer[start + HEADER_LENGTH];
+    this.status = status;
+    if (this.#passing) {
+      if (length === HEADER_LENGTH + 1) this.#pass();
+      else {
+        // PolarDB appends an LSN, which no client expects.
+        this.#flushRun(exchange);
+        exchange.owner.reply(readyForQuery(status));
+        this.#passing = false;
+      }
+    }
+    this.#flushRun(exchange);
+    if (!exchange.end()) return this.passLocal(exchange);
+    this.#exchanges.shift();
+    exchange.owner.exchangeEnded(status);
+  }
+
+  /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */
+  #asynchronous(type: number, exchange: Exchange | undefined): void {
+    const { buffer, start, end } = this.#framer;
+    const owner = exchange === undefined ? this.holder : exchange.silent ? undefined : exchange.owner;
+    if (type === BACKEND.parameterStatus) {
+      const [name, value] = parameterStatusOf(buffer, start, end);
+      this.parameters.set(name, value);
+      owner?.parameterChanged(name, value);
+    }
+    this.#passing = owner !== undefined;
+    if (exchange !== undefined && this.#passing) this.#pass();
+    else owner?.reply(buffer.subarray(start, end));
+  }
+
+  /** Keeps a FATAL error back: the connection ends with it, and its owners are told then. */
+  #isFatal(): boolean {
+    const { buffer, start, end } = this.#framer;
+    const fields = errorFields(buffer, start, end);
+    const severity = fields.get('V') ?? fields.get('S');
+    if (severity !== 'FATAL' && severity !== 'PANIC') return false;
+    this.#lastError = fields;
+    this.#passing = false;
+    return true;
+  }
+
+  #broken(what: string): void {
+    this.close(`the server sent ${what}`);
+  }
+
+  /** Extends the run of bytes that go to the client in one piece. */
+  #pass(): void {
+    const { buffer, start, end } = this.#framer;
+    if (this.#runBuffer === buffer && this.#runEnd === start) this.#runEnd = end;
+    else {
+      if (this.#runBuffer !== undefined) this.#flushRun(this.#exchanges[0]);
+      this.#runBuffer = buffer;
+      this.#runStart = start;
+      this.#runEnd = end;
+    }
+  }
+
+  #flushRun(exchange: Exchange | undefined): void {
+    const run = this.#runBuffer;
+    if (run === undefined) return;
+    this.#runBuffer = undefined;
+    const whole = this.#runStart === 0 && this.#runEnd === run.length;
+    exchange?.owner.reply(whole ? run : run.subarray(this.#runStart, this.#runEnd));
+  }
+}

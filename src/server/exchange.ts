@@ -1,0 +1,261 @@
+/** One exchange: the replies a server still owes for what was sent, which of them to swallow, and which to add. */
+import { CLOSE_COMPLETE, PARSE_COMPLETE } from '../wire/backend.ts';
+import { BACKEND } from '../wire/protocol.ts';
+
+/** What an entry of an exchange waits for. */
+export const OWED = {
+  /** ParseComplete, for the client. */
+  parse: 0,
+  /** ParseComplete of a statement that pglynx put in front: swallowed. */
+  parseInjected: 1,
+  /** A Parse answered by pglynx: the server has the statement. */
+  parseLocal: 2,
+  bind: 3,
+  describe: 4,
+  execute: 5,
+  close: 6,
+  /** CloseComplete of an evicted statement: swallowed. */
+  closeInjected: 7,
+  /** A Close answered by pglynx: the server keeps the statement for others. */
+  closeLocal: 8,
+  sync: 9,
+  query: 10,
+  functionCall: 11,
+  /** CopyDone or CopyFail: owes nothing, but says where copy mode ends in the order of what was sent. */
+  copyEnd: 12,
+} as const;
+export type Owed = (typeof OWED)[keyof typeof OWED];
+
+/** What a reply does to its exchange. */
+export const STEP = {
+  /** Not a reply to this: the connection is broken. */
+  illegal: 0,
+  /** Passed on; more follow for the same entry. */
+  stay: 1,
+  /** Passed on; the entry is settled. */
+  settle: 2,
+  /** Swallowed; the entry is settled. */
+  swallow: 3,
+  /** Passed on; the server skips to the next Sync. */
+  skip: 4,
+  /** Passed on; copy-in begins. */
+  copyIn: 5,
+  /** Passed on; the exchange is over when nothing else is owed. */
+  end: 6,
+} as const;
+export type Step = (typeof STEP)[keyof typeof STEP];
+
+const B = BACKEND;
+const rows = [B.dataRow, B.copyOutResponse, B.copyData, B.copyDone] as const;
+
+/** The table: for each entry, the replies it takes and the step each makes. Drawn in docs/ARCHITECTURE.md. */
+export const EXCHANGE_STEPS: readonly (readonly [Owed, Step, readonly number[]])[] = [
+  [OWED.parse, STEP.settle, [B.parseComplete]],
+  [OWED.parse, STEP.skip, [B.errorResponse]],
+  [OWED.parseInjected, STEP.swallow, [B.parseComplete]],
+  [OWED.parseInjected, STEP.skip, [B.errorResponse]],
+  [OWED.bind, STEP.settle, [B.bindComplete]],
+  [OWED.bind, STEP.skip, [B.errorResponse]],
+  [OWED.describe, STEP.stay, [B.parameterDescription]],
+  [OWED.describe, STEP.settle, [B.rowDescription, B.noData]],
+  [OWED.describe, STEP.skip, [B.errorResponse]],
+  [OWED.execute, STEP.stay, rows],
+  [OWED.execute, STEP.settle, [B.commandComplete, B.emptyQueryResponse, B.portalSuspended]],
+  [OWED.execute, STEP.copyIn, [B.copyInResponse]],
+  [OWED.execute, STEP.skip, [B.errorResponse]],
+  [OWED.close, STEP.settle, [B.closeComplete]],
+  [OWED.close, STEP.skip, [B.errorResponse]],
+  [OWED.closeInjected, STEP.swallow, [B.closeComplete]],
+  [OWED.closeInjected, STEP.skip, [B.errorResponse]],
+  [OWED.sync, STEP.end, [B.readyForQuery]],
+  [OWED.sync, STEP.stay, [B.errorResponse]],
+  [OWED.query, STEP.stay, [...rows, B.rowDescription, B.commandComplete, B.emptyQueryResponse, B.errorResponse]],
+  [OWED.query, STEP.copyIn, [B.copyInResponse]],
+  [OWED.query, STEP.end, [B.readyForQuery]],
+  [OWED.functionCall, STEP.stay, [B.functionCallResponse, B.errorResponse]],
+  [OWED.functionCall, STEP.end, [B.readyForQuery]],
+];
+
+const STEPS = new Uint8Array(16 * 256);
+for (const [owed, step, types] of EXCHANGE_STEPS) for (const type of types) STEPS[owed * 256 + type] = step;
+
+/** Takes back what was assumed when a message was sent that the server then refused or skipped. */
+export interface Undo {
+  undo(): void;
+}
+
+/** Receives what an exchange yields. Called within one turn; `reply` bytes stay unchanged. */
+export interface ExchangeOwner {
+  /** Bytes for the client, in order; whole messages or parts of one. */
+  reply(bytes: Buffer): void;
+  /** An ErrorResponse, still to be passed on; its place in the order is now. */
+  replyError(message: Buffer): void;
+  /** A CommandComplete passed by; `tag` starts at `buffer[start]`. */
+  completed(buffer: Buffer, start: number, end: number): void;
+  /** A ParameterStatus came for this session. */
+  parameterChanged(name: string, value: string): void;
+  /** COPY FROM STDIN has begun: the client's data may come. */
+  copyInStarted(): void;
+  /** ReadyForQuery came and nothing is owed. */
+  exchangeEnded(status: number): void;
+  /** The connection ended before the exchange did; `cause` in words, `error` the server's last FATAL if it sent one. */
+  connectionLost(cause: string, error: Map<string, string> | undefined): void;
+}
+
+/** The queue of replies owed for one exchange. */
+export class Exchange {
+  readonly owner: ExchangeOwner;
+  /** Whether replies go nowhere: pglynx's own SETs, checks and cleanups. */
+  readonly silent: boolean;
+  /** Whether the last thing sent ends in a ReadyForQuery. */
+  sealed = false;
+  /** Whether copy-in mode is on: the server takes CopyData and ignores Sync and Flush. */
+  copyIn = false;
+  /** Whether the server skips everything up to the next Sync. */
+  skipping = false;
+  /** Whether a reply of the server has been passed on. */
+  begun = false;
+  /** Whether an ErrorResponse came. */
+  failed = false;
+
+  #kinds: Owed[] = [];
+  #undos: (Undo | undefined)[] = [];
+  #head = 0;
+  /** Syncs that the server was thought to ignore in copy mode; if an error came first, one of them counted. */
+  #ignoredSyncs = 0;
+
+  constructor(owner: ExchangeOwner, silent: boolean) {
+    this.owner = owner;
+    this.silent = silent;
+  }
+
+  /** Makes a finished exchange ready for the next batch. */
+  reset(): void {
+    this.sealed = false;
+    this.copyIn = false;
+    this.skipping = false;
+    this.begun = false;
+    this.failed = false;
+    this.#kinds.length = 0;
+    this.#undos.length = 0;
+    this.#head = 0;
+    this.#ignoredSyncs = 0;
+  }
+
+  /** Whether nothing is owed. */
+  get settled(): boolean {
+    return this.#head === this.#kinds.length;
+  }
+
+  /** What the next reply is for. */
+  get head(): Owed | undefined {
+    return this.#kinds[this.#head];
+  }
+
+  /** Notes that a message was sent for which `owed` comes; `undo` runs when the server refuses or skips it. */
+  owe(owed: Owed, undo?: Undo): void {
+    if (owed === OWED.sync || owed === OWED.query || owed === OWED.functionCall) this.sealed = true;
+    if (owed === OWED.copyEnd) this.copyIn = false;
+    if (this.skipping) {
+      if (owed === OWED.sync) this.skipping = false;
+      else {
+        if (owed === OWED.query || owed === OWED.functionCall) this.sealed = false;
+        undo?.undo();
+        return;
+      }
+    }
+    this.#kinds.push(owed);
+    this.#undos.push(undo);
+  }
+
+  /** The step that a reply of this type makes now. */
+  step(type: number): Step {
+    this.#passCopyEnds();
+    const owed = this.#kinds[this.#head];
+    if (owed === undefined) return type === B.readyForQuery && this.#ignoredSyncs > 0 ? STEP.end : STEP.illegal;
+    return stepFor(owed, type);
+  }
+
+  /** Settles the entry at the head. */
+  settle(): void {
+    this.#undos[this.#head] = undefined;
+    this.#head++;
+  }
+
+  /** The reply that pglynx owes at this point instead of the server, if it is its turn. */
+  takeLocal(): Buffer | undefined {
+    const owed = this.#kinds[this.#head];
+    if (owed !== OWED.parseLocal && owed !== OWED.closeLocal) return undefined;
+    this.settle();
+    return owed === OWED.parseLocal ? PARSE_COMPLETE : CLOSE_COMPLETE;
+  }
+
+  /** An ErrorResponse in the extended protocol: drops what the server skips, the newest undone first. */
+  skip(): void {
+    const kinds = this.#kinds;
+    let sync = kinds.indexOf(OWED.sync, this.#head);
+    this.copyIn = false;
+    if (sync === -1) {
+      sync = kinds.length;
+      this.sealed = this.#ignoredSyncs > 0;
+      this.skipping = !this.sealed;
+    }
+    this.#undo(sync);
+    this.#head = sync;
+  }
+
+  /** Copy-in has begun: the server ignores the Syncs sent before the end of the copy data. */
+  beginCopyIn(): void {
+    const kinds = this.#kinds;
+    const end = kinds.indexOf(OWED.copyEnd, this.#head);
+    this.copyIn = end === -1;
+    if (kinds[this.#head] === OWED.query) return;
+    const stop = end === -1 ? kinds.length : end;
+    let kept = this.#head + 1;
+    for (let at = kept; at < kinds.length; at++) {
+      if (at < stop && kinds[at] === OWED.sync) {
+        this.#ignoredSyncs++;
+        continue;
+      }
+      kinds[kept] = kinds[at];
+      this.#undos[kept++] = this.#undos[at];
+    }
+    kinds.length = kept;
+    this.#undos.length = kept;
+    this.sealed = kinds.includes(OWED.sync, this.#head);
+  }
+
+  /** A ReadyForQuery that settles; true when the exchange is over with it. */
+  end(): boolean {
+    if (this.#head < this.#kinds.length) this.settle();
+    this.#passCopyEnds();
+    this.#ignoredSyncs = 0;
+    return this.settled;
+  }
+
+  /** The connection is gone: takes back everything that was not answered. */
+  abandon(): void {
+    this.#undo(this.#kinds.length);
+    this.#head = this.#kinds.length;
+  }
+
+  #undo(stop: number): void {
+    for (let at = stop - 1; at >= this.#head; at--) {
+      this.#undos[at]?.undo();
+      this.#undos[at] = undefined;
+    }
+  }
+
+  #passCopyEnds(): void {
+    while (this.#kinds[this.#head] === OWED.copyEnd) this.#head++;
+  }
+}
+
+function stepFor(owed: Owed, type: number): Step {
+  const step = STEPS[owed * 256 + type];
+  return isStep(step) ? step : STEP.illegal;
+}
+
+function isStep(value: number): value is Step {
+  return value <= STEP.end;
+}

@@ -1,0 +1,135 @@
+/** Logs in to a server: the startup packet, whatever password exchange it asks for, and its first ReadyForQuery. */
+import { SCRAM_SHA_256, ScramClient, ScramError } from '../auth/scram.ts';
+import { type KeyCache, md5Response, scramNonce } from '../auth/secret.ts';
+import type { Message, MessageReader } from '../net/messages.ts';
+import { errorFields } from '../wire/backend.ts';
+import { message, password, saslInitial, startupMessage } from '../wire/frontend.ts';
+import { AUTHENTICATION, BACKEND } from '../wire/protocol.ts';
+
+/** Who logs in where. */
+export interface ServerIdentity {
+  readonly user: string;
+  readonly password: string | undefined;
+  readonly database: string;
+  /** Settings for the startup packet: RESET returns to them. */
+  readonly settings: ReadonlyMap<string, string>;
+}
+
+/** What a server says of itself when a login succeeds. */
+export interface ServerWelcome {
+  readonly pid: number;
+  readonly secret: Buffer;
+  readonly parameters: Map<string, string>;
+  /** Transaction status of the first ReadyForQuery. */
+  readonly status: number;
+}
+
+/** A server refused a login: its own message and SQLSTATE. */
+export class ServerLoginError extends Error {
+  readonly sqlstate: string;
+
+  constructor(text: string, sqlstate: string) {
+    super(text);
+    this.name = 'ServerLoginError';
+    this.sqlstate = sqlstate;
+  }
+}
+
+/** The login's way to the socket. */
+export interface LoginChannel {
+  readonly reader: MessageReader;
+  send(bytes: Buffer): void;
+}
+
+/**
+ * Runs a login to its first ReadyForQuery. Notices are passed over.
+ * @throws ServerLoginError the server's ErrorResponse, or a password exchange that cannot be done
+ */
+export async function logIn(channel: LoginChannel, identity: ServerIdentity, keys: KeyCache): Promise<ServerWelcome> {
+  const { user, database, settings } = identity;
+  channel.send(startupMessage([['user', user], ['database', database], ...settings]));
+  const parameters = new Map<string, string>();
+  let pid = 0;
+  let secret: Buffer = Buffer.alloc(4);
+  for (;;) {
+    const { type, body } = await channel.reader.next();
+    switch (type) {
+      case BACKEND.authentication:
+        await authenticate(channel, body, identity, keys);
+        break;
+      case BACKEND.parameterStatus: {
+        const [name, value = ''] = body.toString().split('\0');
+        parameters.set(name, value);
+        break;
+      }
+      case BACKEND.backendKeyData:
+        pid = body.readInt32BE(0);
+        secret = body.subarray(4);
+        break;
+      case BACKEND.readyForQuery:
+        return { pid, secret, parameters, status: body[0] };
+      case BACKEND.errorResponse:
+        throw refusal(body);
+      case BACKEND.noticeResponse:
+      case BACKEND.negotiateProtocolVersion:
+        break;
+      default:
+        throw new ServerLoginError(`unexpected message of type ${type} during login`, '08P01');
+    }
+  }
+}
+
+async function authenticate(channel: LoginChannel, body: Buffer, identity: ServerIdentity, keys: KeyCache) {
+  const code = body.readInt32BE(0);
+  if (code === AUTHENTICATION.ok) return;
+  const secret = identity.password;
+  if (secret === undefined) throw impossible('the server asks for a password, and none is configured');
+  if (code === AUTHENTICATION.cleartext) channel.send(password(Buffer.from(`${secret}\0`)));
+  else if (code === AUTHENTICATION.md5) {
+    const response = md5Response(identity.user, secret, body.subarray(4, 8));
+    if (response === undefined)
+      throw impossible('the server asks for md5, and the configured secret does not serve it');
+    channel.send(password(Buffer.from(`${response}\0`)));
+  } else if (code === AUTHENTICATION.sasl) await scram(channel, body.subarray(4), secret, keys);
+  else throw impossible(`the server asks for authentication method ${code}, which is not supported`);
+}
+
+async function scram(channel: LoginChannel, mechanisms: Buffer, secret: string, keys: KeyCache): Promise<void> {
+  if (!mechanisms.toString().split('\0').includes(SCRAM_SHA_256)) {
+    throw impossible('the server offers no SASL mechanism that is supported');
+  }
+  try {
+    const client = new ScramClient(scramNonce());
+    channel.send(password(saslInitial(SCRAM_SHA_256, client.first())));
+    const { salt, iterations } = client.serverFirst(await saslData(channel, AUTHENTICATION.saslContinue));
+    channel.send(password(client.final(await keys.keys(secret, salt, iterations))));
+    if (!client.verify(await saslData(channel, AUTHENTICATION.saslFinal))) {
+      throw impossible("the server's SCRAM signature is wrong: it does not know the password");
+    }
+  } catch (error) {
+    if (error instanceof ScramError) throw impossible(error.message);
+    throw error;
+  }
+}
+
+async function saslData(channel: LoginChannel, expected: number): Promise<Buffer> {
+  for (;;) {
+    const { type, body }: Message = await channel.reader.next();
+    if (type === BACKEND.noticeResponse) continue;
+    if (type === BACKEND.errorResponse) throw refusal(body);
+    if (type !== BACKEND.authentication || body.length < 4 || body.readInt32BE(0) !== expected) {
+      throw impossible('the server left the SASL exchange');
+    }
+    return body.subarray(4);
+  }
+}
+
+function refusal(body: Buffer): ServerLoginError {
+  const whole = message(BACKEND.errorResponse, body);
+  const fields = errorFields(whole, 0, whole.length);
+  return new ServerLoginError(fields.get('M') ?? 'the server refused the login', fields.get('C') ?? 'XX000');
+}
+
+function impossible(text: string): ServerLoginError {
+  return new ServerLoginError(text, '28000');
+}

@@ -1,0 +1,63 @@
+/** Plain counters that every layer above adds to; exporters read them. Times are in microseconds, sizes in bytes. */
+
+/** What one pool (database, user, shard, server) has done since it was made. */
+export class PoolCounters {
+  xact_count = 0;
+  query_count = 0;
+  received_bytes = 0;
+  sent_bytes = 0;
+  xact_time_us = 0;
+  query_time_us = 0;
+  wait_time_us = 0;
+  errors = 0;
+}
+
+/** What one server connection has done. */
+export class ConnectionCounters {
+  xact_count = 0;
+  query_count = 0;
+  received_bytes = 0;
+  prepare_hits = 0;
+  prepare_misses = 0;
+  prepare_evictions = 0;
+}
+
+/** What one client has done. */
+export class ClientCounters {
+  xact_count = 0;
+  query_count = 0;
+  error_count = 0;
+  wait_max_us = 0;
+}
+
+/** Seconds over which the `avg_` columns of SHOW STATS are taken; PgCat's window. */
+export const AVERAGE_WINDOW_S = 15;
+
+/** The averages of one pool over the last full window: per second for counts and sizes, per event for times. */
+export class PoolAverages {
+  xact_count = 0;
+  query_count = 0;
+  received_bytes = 0;
+  sent_bytes = 0;
+  errors = 0;
+  xact_time_us = 0;
+  query_time_us = 0;
+  wait_time_us = 0;
+  #before = new PoolCounters();
+
+  /** Closes a window of `window_s` seconds that ends with these counters. */
+  roll(now: PoolCounters, window_s: number): void {
+    const before = this.#before;
+    const xacts = now.xact_count - before.xact_count;
+    const queries = now.query_count - before.query_count;
+    this.xact_count = xacts / window_s;
+    this.query_count = queries / window_s;
+    this.received_bytes = (now.received_bytes - before.received_bytes) / window_s;
+    this.sent_bytes = (now.sent_bytes - before.sent_bytes) / window_s;
+    this.errors = (now.errors - before.errors) / window_s;
+    this.xact_time_us = xacts === 0 ? 0 : (now.xact_time_us - before.xact_time_us) / xacts;
+    this.query_time_us = queries === 0 ? 0 : (now.query_time_us - before.query_time_us) / queries;
+    this.wait_time_us = xacts === 0 ? 0 : (now.wait_time_us - before.wait_time_us) / xacts;
+    this.#before = Object.assign(new PoolCounters(), now);
+  }
+}
