@@ -266,7 +266,7 @@ class Attributes {
 
   /** Nothing may follow. */
   end(): void {
-    if (this.#at !== this.#text.length + 1) throw malformed(this.#text[this.#at], 'the end of the message');
+    if (this.#at !== this.#text.length + 1) throw malformed(this.#text[this.#at] ?? ',', 'the end of the message');
   }
 }
 
