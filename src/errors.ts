@@ -160,7 +160,7 @@ export type ErrorName = keyof typeof ERRORS;
 /** An error with everything an ErrorResponse carries. */
 export class PgError extends Error {
   readonly kind: ErrorName;
-  readonly sqlstate: string;
+  sqlstate: string;
   severity: Severity;
   readonly hint: string | undefined;
   readonly setting: string | undefined;

@@ -14,7 +14,7 @@ import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
 import { logIn, type ServerIdentity } from './login.ts';
 import type { SettingsProfile } from './parameters.ts';
 import { ServerStatements } from './prepared.ts';
-import { SilentOwner } from './silent.ts';
+import { ServerError, SilentOwner } from './silent.ts';
 
 /** The states of a connection and what each may become; drawn in docs/ARCHITECTURE.md. */
 export const CONNECTION_STATES = {
@@ -34,8 +34,6 @@ export interface ConnectOptions {
   readonly identity: ServerIdentity;
   /** The profile that {@link ServerIdentity.settings} make. */
   readonly startup: SettingsProfile;
-  /** The profile of a connection on which nothing was set. */
-  readonly defaults: SettingsProfile;
   readonly keys: KeyCache;
   /** Milliseconds for connecting and logging in together. */
   readonly connect_timeout: number;
@@ -198,11 +196,11 @@ export class ServerConnection {
 
   /**
    * Runs a query of pglynx's own to its end.
-   * @throws Error the server's error, or the end of the connection
+   * @throws ServerError the server's error, or the end of the connection
    */
   run(sql: string): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.inject(sql, error => (error === undefined ? resolve() : reject(new Error(error.get('M') ?? 'error'))));
+      this.inject(sql, error => (error === undefined ? resolve() : reject(new ServerError(error))));
     });
   }
 
@@ -235,7 +233,10 @@ export class ServerConnection {
     const text = this.#lastError?.get('M') ?? cause;
     this.#reader?.fail(new Error(text));
     this.#runBuffer = undefined;
-    for (const exchange of this.#exchanges.splice(0)) {
+    const exchanges = this.#exchanges.splice(0);
+    if (exchanges.length > 0) exchanges[0].torn = this.#passing && this.#framer.streaming;
+    else this.holder?.connectionLost(text, this.#lastError);
+    for (const exchange of exchanges) {
       exchange.abandon();
       exchange.owner.connectionLost(text, this.#lastError);
     }

@@ -117,6 +117,8 @@ export class Exchange {
   begun = false;
   /** Whether an ErrorResponse came. */
   failed = false;
+  /** Whether the connection ended in the middle of a message that was being passed on. */
+  torn = false;
 
   #kinds: Owed[] = [];
   #undos: (Undo | undefined)[] = [];
@@ -136,6 +138,7 @@ export class Exchange {
     this.skipping = false;
     this.begun = false;
     this.failed = false;
+    this.torn = false;
     this.#kinds.length = 0;
     this.#undos.length = 0;
     this.#head = 0;

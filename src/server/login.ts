@@ -1,6 +1,6 @@
 /** Logs in to a server: the startup packet, whatever password exchange it asks for, and its first ReadyForQuery. */
 import { SCRAM_SHA_256, ScramClient, ScramError } from '../auth/scram.ts';
-import { type KeyCache, md5Response, scramNonce } from '../auth/secret.ts';
+import { type KeyCache, md5Response, passwordKind, scramNonce } from '../auth/secret.ts';
 import type { Message, MessageReader } from '../net/messages.ts';
 import { errorFields } from '../wire/backend.ts';
 import { message, password, saslInitial, startupMessage } from '../wire/frontend.ts';
@@ -84,6 +84,9 @@ async function authenticate(channel: LoginChannel, body: Buffer, identity: Serve
   if (code === AUTHENTICATION.ok) return;
   const secret = identity.password;
   if (secret === undefined) throw impossible('the server asks for a password, and none is configured');
+  if (code !== AUTHENTICATION.md5 && passwordKind(secret) !== 'plain') {
+    throw impossible('the server asks for the password itself, and only a hash of it is configured');
+  }
   if (code === AUTHENTICATION.cleartext) channel.send(password(Buffer.from(`${secret}\0`)));
   else if (code === AUTHENTICATION.md5) {
     const response = md5Response(identity.user, secret, body.subarray(4, 8));

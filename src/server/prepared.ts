@@ -46,13 +46,15 @@ export function splitParse(
   return textEnd === -1 ? undefined : { nameEnd, textEnd };
 }
 
+/** Ids are the process's, so that a name means one statement even where a reload has replaced a cluster. */
+let nextId = 1;
+
 /**
  * The statements of all clients of one cluster, by definition. Entries that fall out stay valid for whoever
  * holds them; the next client that prepares the same text gets a new name.
  */
 export class StatementCatalog {
   readonly #byDefinition: LRUCache<string, PreparedStatement>;
-  #nextId = 1;
 
   /** Bounded in entries and in bytes of definitions. */
   constructor(entries_max: number, length_max: number) {
@@ -68,7 +70,7 @@ export class StatementCatalog {
     const key = definition.toString('latin1');
     let statement = this.#byDefinition.get(key);
     if (statement === undefined) {
-      statement = new PreparedStatement(this.#nextId++, Buffer.from(definition));
+      statement = new PreparedStatement(nextId++, Buffer.from(definition));
       this.#byDefinition.set(key, statement);
     }
     statement.uses++;

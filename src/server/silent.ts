@@ -2,6 +2,17 @@
 import { errorFields } from '../wire/backend.ts';
 import type { ExchangeOwner } from './exchange.ts';
 
+/** A server's ErrorResponse to one of pglynx's own statements. */
+export class ServerError extends Error {
+  readonly sqlstate: string;
+
+  constructor(fields: Map<string, string>) {
+    super(fields.get('M') ?? 'the server sent an error without a message');
+    this.name = 'ServerError';
+    this.sqlstate = fields.get('C') ?? 'XX000';
+  }
+}
+
 export class SilentOwner implements ExchangeOwner {
   readonly #ended: (error: Map<string, string> | undefined) => void;
   #error: Map<string, string> | undefined;
@@ -24,6 +35,12 @@ export class SilentOwner implements ExchangeOwner {
   }
 
   connectionLost(cause: string): void {
-    this.#ended(this.#error ?? new Map([['M', cause]]));
+    this.#ended(
+      this.#error ??
+        new Map([
+          ['M', cause],
+          ['C', '08006'],
+        ]),
+    );
   }
 }

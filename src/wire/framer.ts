@@ -60,6 +60,22 @@ export class Framer {
     return this.#offset < this.#chunk.length;
   }
 
+  /** Whether the rest of a message passes in parts now. */
+  get streaming(): boolean {
+    return this.#remaining > 0;
+  }
+
+  /** Bytes of that message still to come. */
+  get remaining(): number {
+    return this.#remaining;
+  }
+
+  /** Type byte of the message that comes next, if a byte of it is here. */
+  get nextType(): number | undefined {
+    if (this.#pendingLength > 0) return this.#pending[0];
+    return this.unread ? this.#chunk[this.#offset] : undefined;
+  }
+
   /** Whether the stream stands between two messages. */
   get atBoundary(): boolean {
     return this.#remaining === 0 && this.#pendingLength === 0 && !this.unread;

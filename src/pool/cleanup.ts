@@ -1,0 +1,65 @@
+/** Makes a server connection fit for the next client: ends its transaction and takes back what a session left. */
+import { DIRTY, type ServerConnection } from '../server/connection.ts';
+import type { SettingsProfile } from '../server/parameters.ts';
+import { STATUS } from '../wire/protocol.ts';
+
+/** What takes back each kind of leftover; each travels as a statement of its own, since several in one query would be one transaction. */
+const CLEANUPS: readonly (readonly [number, readonly string[]])[] = [
+  [DIRTY.cursors, ['CLOSE ALL']],
+  [DIRTY.settings, ['RESET ROLE', 'RESET ALL']],
+  [DIRTY.prepared, ['DEALLOCATE ALL']],
+  [DIRTY.listen, ['UNLISTEN *']],
+  [DIRTY.temp, ['DISCARD TEMP']],
+  [DIRTY.sequences, ['DISCARD SEQUENCES']],
+  [DIRTY.locks, ['SELECT pg_catalog.pg_advisory_unlock_all()']],
+];
+
+/** Every bit of {@link DIRTY}: after statements whose effects nobody can know. */
+export const ALL_DIRTY = CLEANUPS.reduce((bits, [bit]) => bits | bit, 0);
+
+/** Whether {@link cleanUp} has anything to do. */
+export function needsCleanup(connection: ServerConnection): boolean {
+  return connection.status !== STATUS.idle || connection.dirty !== 0;
+}
+
+/**
+ * Cleans the connection, in at most `timeout` ms.
+ * @throws Error a statement failed or took too long: the connection must be closed
+ */
+export async function cleanUp(
+  connection: ServerConnection,
+  defaults: SettingsProfile,
+  enabled: boolean,
+  timeout: number,
+): Promise<void> {
+  const timer = setTimeout(() => connection.close(`cleaning up took longer than ${timeout} ms`), timeout);
+  try {
+    const statements: string[] = [];
+    if (connection.status !== STATUS.idle) statements.push('ROLLBACK');
+    const dirty = connection.dirty;
+    connection.dirty = 0;
+    if ((dirty & DIRTY.settings) !== 0) connection.profile = enabled ? defaults : undefined;
+    if (enabled) for (const [bit, sql] of CLEANUPS) if ((dirty & bit) !== 0) statements.push(...sql);
+    if (enabled && (dirty & DIRTY.prepared) !== 0) connection.statements.clear();
+    await Promise.all(statements.map(sql => connection.run(sql)));
+    if (connection.status !== STATUS.idle) throw new Error('the connection did not become idle');
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Tests an idle connection with an empty query, as PgCat does.
+ * @throws Error it failed, or took longer than `healthcheck_timeout` ms
+ */
+export async function healthCheck(connection: ServerConnection, healthcheck_timeout: number): Promise<void> {
+  const timer = setTimeout(
+    () => connection.close(`no answer to a health check in ${healthcheck_timeout} ms`),
+    healthcheck_timeout,
+  );
+  try {
+    await connection.run(';');
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,187 @@
+/** One cluster: shards x servers of one database and user; finds each lease a pool, and keeps what its clients share. */
+import type { KeyCache } from '../auth/secret.ts';
+import type { ClusterSettings } from '../config/cluster.ts';
+import { type PgError, pgError } from '../errors.ts';
+import type { ConnectOptions, ServerConnection } from '../server/connection.ts';
+import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
+import { StatementCatalog } from '../server/prepared.ts';
+import { inOrder, serves } from './balancer.ts';
+import { BanList } from './health.ts';
+import type { Lease } from './lease.ts';
+import { type FailureReason, Pool, type PoolOwner } from './pool.ts';
+
+/** Where a cluster reports what operators want to know. */
+export interface ClusterLog {
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+}
+
+/** What all clusters of a process share. */
+export interface ClusterContext {
+  readonly keys: KeyCache;
+  readonly profiles: ProfileCatalog;
+  readonly log: ClusterLog;
+  readonly keepalive_idle_s: number;
+}
+
+/** Definitions of prepared statements kept for sharing, in entries and bytes. */
+const STATEMENTS_MAX = 10_000;
+const STATEMENTS_LENGTH_MAX = 64 * 1024 * 1024;
+
+export class Cluster implements PoolOwner {
+  readonly settings: ClusterSettings;
+  readonly shards: readonly (readonly Pool[])[];
+  readonly bans: BanList;
+  readonly statements = new StatementCatalog(STATEMENTS_MAX, STATEMENTS_LENGTH_MAX);
+  readonly context: ClusterContext;
+  /** Set when a reload replaced or removed it: sessions look for the new one before their next statement. */
+  retired = false;
+  /** What a server reports of its settings when nothing was asked of it. */
+  baseline: ReadonlyMap<string, string> | undefined;
+
+  constructor(settings: ClusterSettings, context: ClusterContext) {
+    this.settings = settings;
+    this.context = context;
+    this.bans = new BanList(settings.ban_time);
+    this.shards = settings.shards.map(shard => {
+      let replicas = 0;
+      return shard.servers.map((server, index) => {
+        const kind = server.role === 'primary' ? 'primary' : `replica_${replicas++}`;
+        const name = `${settings.database}_shard_${shard.number}_${kind}`;
+        const { host, port, role } = server;
+        return new Pool(
+          { name, host, port, role, shard: shard.number, index, database: shard.database },
+          settings,
+          this,
+        );
+      });
+    });
+  }
+
+  get defaults(): SettingsProfile {
+    return this.context.profiles.defaults;
+  }
+
+  get pools(): Pool[] {
+    return this.shards.flat();
+  }
+
+  /** `database/user`, for logs. */
+  get name(): string {
+    return `${this.settings.database}/${this.settings.username}`;
+  }
+
+  /** Finds `lease` a connection of its shard and role; its owner is told, perhaps before this returns. */
+  lease(lease: Lease): void {
+    lease.since = performance.now();
+    lease.tried.length = 0;
+    lease.cause = '';
+    this.#place(lease);
+  }
+
+  /** Takes back a lease that has not been served. */
+  withdraw(lease: Lease): void {
+    lease.pool?.withdraw(lease);
+  }
+
+  /** Whether a server of this role is configured in this shard. */
+  has(role: 'primary' | 'replica', shard: number): boolean {
+    return this.shards[shard]?.some(pool => pool.address.role === role) ?? false;
+  }
+
+  /** Ends all pools: those of clients still at work when they are done. */
+  retire(): void {
+    this.retired = true;
+    for (const pool of this.pools) pool.retire();
+  }
+
+  connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions {
+    const { server_username, server_password, connect_timeout, prepared_statements_cache_size } = this.settings;
+    const { host, port, database } = pool.address;
+    const settings = new Map(startup.values);
+    if (!settings.has('application_name')) settings.set('application_name', 'pglynx');
+    return {
+      host,
+      port,
+      identity: { user: server_username, password: server_password, database, settings },
+      startup,
+      keys: this.context.keys,
+      connect_timeout,
+      keepalive_idle_s: this.context.keepalive_idle_s,
+      statements_max: prepared_statements_cache_size,
+    };
+  }
+
+  serverFailed(pool: Pool, reason: FailureReason, cause: string): void {
+    pool.counters.errors++;
+    const fields = { cluster: this.name, server: pool.address.name, reason, cause };
+    if (this.bans.ban(pool, reason, cause, Date.now())) {
+      this.context.log.warn(fields, `Banning instance ${pool.address.name}, reason: ${reason}`);
+    } else this.context.log.warn(fields, `${pool.address.name} failed: ${cause}`);
+  }
+
+  leaseRefused(lease: Lease, pool: Pool, cause: string): void {
+    lease.tried.push(pool);
+    lease.cause = cause;
+    this.#place(lease);
+  }
+
+  connectionOpened(pool: Pool, connection: ServerConnection): void {
+    const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid };
+    this.context.log.info(fields, `Creating a new server connection ${pool.address.name}`);
+    if (connection.options.startup === this.defaults) this.baseline = new Map(connection.parameters);
+  }
+
+  connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void {
+    const duration_ms = Math.round(performance.now() - connection.opened_at);
+    const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid, duration_ms, cause };
+    this.context.log.info(fields, `Server connection closed ${pool.address.name}: ${cause}`);
+  }
+
+  #place(lease: Lease): void {
+    const now = performance.now();
+    const shard = this.shards[lease.shard];
+    if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
+    const untried = shard.filter(pool => serves(pool, lease.role) && !lease.tried.includes(pool));
+    if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
+    if (lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout) {
+      return this.#fail(lease, this.#exhausted(lease));
+    }
+    const candidates = this.#allowed(untried);
+    const order = inOrder(candidates, this.settings.load_balancing_mode, Math.random);
+    order[0].lease(lease, now);
+  }
+
+  /** The candidates that are not banned; when all are, the list is cleared, since a doubtful server beats none. */
+  #allowed(candidates: Pool[]): readonly Pool[] {
+    if (this.bans.entries.size === 0) return candidates;
+    const now = Date.now();
+    const allowed = candidates.filter(pool => !this.bans.isBanned(pool, now));
+    if (allowed.length > 0) return allowed;
+    this.context.log.warn({ cluster: this.name }, 'Unbanning all replicas.');
+    for (const pool of candidates) this.bans.lift(pool);
+    return candidates;
+  }
+
+  #exhausted(lease: Lease): PgError {
+    const { database } = this.settings;
+    if (lease.tried.length === 0) {
+      const server = lease.role === 'any' ? 'server' : lease.role;
+      return pgError(
+        'checkout_failed',
+        `AllServersDown: no ${server} is configured in shard ${lease.shard} of ${database}`,
+      );
+    }
+    const busy = lease.tried.every(pool => pool.connections.size > 0);
+    const names = lease.tried
+      .map(pool => `${pool.address.name} (${pool.address.host}:${pool.address.port})`)
+      .join(', ');
+    return pgError('checkout_failed', `${busy ? 'pool exhausted' : 'AllServersDown'}: ${names}: ${lease.cause}`);
+  }
+
+  #fail(lease: Lease, error: PgError): void {
+    for (const pool of lease.tried) pool.counters.errors++;
+    lease.pool = undefined;
+    lease.owner.leaseFailed(error);
+  }
+}

@@ -1,0 +1,46 @@
+/** The ban list of a cluster: replicas that failed get no reads until ban_time is over. */
+import type { FailureReason, Pool } from './pool.ts';
+
+/** One ban. */
+export interface Ban {
+  readonly reason: FailureReason;
+  readonly cause: string;
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly ban_time_s: number;
+}
+
+/** Bans by pool. The primary is never banned: there is nobody else to write to. */
+export class BanList {
+  readonly #bans = new Map<Pool, Ban>();
+  readonly #ban_time_s: number;
+
+  constructor(ban_time_s: number) {
+    this.#ban_time_s = ban_time_s;
+  }
+
+  get entries(): ReadonlyMap<Pool, Ban> {
+    return this.#bans;
+  }
+
+  /** Bans a replica; true when it was not banned before. */
+  ban(pool: Pool, reason: FailureReason, cause: string, now: number): boolean {
+    if (pool.address.role === 'primary') return false;
+    const known = this.#bans.has(pool);
+    this.#bans.set(pool, { reason, cause, at: now, ban_time_s: this.#ban_time_s });
+    return !known;
+  }
+
+  /** Whether `pool` is banned at `now`; a ban that is over is lifted, and the pool has to prove itself. */
+  isBanned(pool: Pool, now: number): boolean {
+    const ban = this.#bans.get(pool);
+    if (ban === undefined) return false;
+    if (now - ban.at < ban.ban_time_s * 1000) return true;
+    this.lift(pool);
+    return false;
+  }
+
+  lift(pool: Pool): void {
+    if (this.#bans.delete(pool)) pool.suspect = true;
+  }
+}

@@ -1,0 +1,318 @@
+/** One pool: the server connections of one database and user on one server, leased to one client at a time. */
+import { errorText } from '../errors.ts';
+import { type ConnectionOwner, type ConnectOptions, ServerConnection } from '../server/connection.ts';
+import { ServerLoginError } from '../server/login.ts';
+import type { SettingsProfile } from '../server/parameters.ts';
+import { PoolAverages, PoolCounters } from '../stats/counters.ts';
+import type { PoolAddress } from './address.ts';
+import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
+import { type Lease, type LeaseSource, WaitQueue } from './lease.ts';
+
+/** The settings of a pool; times in milliseconds. */
+export interface PoolSettings {
+  readonly pool_size: number;
+  readonly min_pool_size: number;
+  readonly connect_timeout: number;
+  readonly idle_timeout: number;
+  readonly server_lifetime: number;
+  readonly healthcheck_delay: number;
+  readonly healthcheck_timeout: number;
+  readonly server_round_robin: boolean;
+  readonly cleanup_server_connections: boolean;
+}
+
+/** What a pool asks of the cluster it belongs to. */
+export interface PoolOwner {
+  /** How to open a connection with these startup settings. */
+  connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
+  readonly defaults: SettingsProfile;
+  /** A server could not be reached, failed a health check or was lost in use. */
+  serverFailed(pool: Pool, reason: FailureReason, cause: string): void;
+  /** `lease` gets nothing from this pool: try another, or give up. */
+  leaseRefused(lease: Lease, pool: Pool, cause: string): void;
+  connectionOpened(pool: Pool, connection: ServerConnection): void;
+  connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void;
+}
+
+/** PgCat's names for why a server is banned. */
+export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageReceiveFailed';
+
+/** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
+const LIFETIME_SPREAD = 0.1;
+
+/** SQLSTATE of a server that has no connection slot left: it is busy, not broken. */
+const TOO_MANY_CONNECTIONS = '53300';
+
+export class Pool implements ConnectionOwner, LeaseSource {
+  readonly address: PoolAddress;
+  readonly settings: PoolSettings;
+  readonly counters = new PoolCounters();
+  readonly averages = new PoolAverages();
+  readonly connections = new Set<ServerConnection>();
+  /** Set after a ban: connections must pass a health check before they are used again. */
+  suspect = false;
+  /** Connections being opened. */
+  opening = 0;
+  /** Connections being tested. */
+  testing = 0;
+
+  readonly #owner: PoolOwner;
+  readonly #idle: ServerConnection[] = [];
+  readonly #waiters = new WaitQueue();
+  readonly #expires = new WeakMap<ServerConnection, number>();
+  #deadline: NodeJS.Timeout | undefined;
+  #retired = false;
+
+  constructor(address: PoolAddress, settings: PoolSettings, owner: PoolOwner) {
+    this.address = address;
+    this.settings = settings;
+    this.#owner = owner;
+  }
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  /** Connections that serve a client or are being cleaned after one. */
+  get active(): number {
+    return this.connections.size - this.#idle.length - this.testing;
+  }
+
+  get waiting(): number {
+    return this.#waiters.length;
+  }
+
+  /** Milliseconds that the oldest waiter has waited. */
+  waited_ms(now: number): number {
+    const first = this.#waiters.first;
+    return first === undefined ? 0 : now - first.since;
+  }
+
+  /** The counters with what open connections have moved so far. */
+  totals(): PoolCounters {
+    const totals = Object.assign(new PoolCounters(), this.counters);
+    for (const connection of this.connections) {
+      totals.sent_bytes += connection.sent_bytes;
+      totals.received_bytes += connection.counters.received_bytes;
+    }
+    return totals;
+  }
+
+  /** Whether a lease could be served without waiting for another client. */
+  get hasCapacity(): boolean {
+    return this.#idle.length > 0 || this.#hasRoom;
+  }
+
+  get #hasRoom(): boolean {
+    return this.connections.size + this.opening < this.settings.pool_size;
+  }
+
+  /** Serves `lease` now, or when its turn comes. */
+  lease(lease: Lease, now: number): void {
+    lease.pool = this;
+    const connection = this.#waiters.length === 0 ? this.#takeIdle(lease.startup) : undefined;
+    if (connection === undefined) {
+      this.#waiters.push(lease);
+      this.#armDeadline(now);
+      this.#grow();
+    } else if (this.suspect || now - connection.used_at > this.settings.healthcheck_delay)
+      this.#test(connection, lease);
+    else this.#grant(lease, connection);
+  }
+
+  /** Takes back a lease that has not been served. */
+  withdraw(lease: Lease): void {
+    lease.pool = undefined;
+    if (lease.queued) this.#waiters.remove(lease);
+  }
+
+  /** Takes a connection back from a client; it serves the next one when it is idle, clean and safe from late cancels. */
+  release(connection: ServerConnection): void {
+    connection.holder = undefined;
+    if (connection.state === 'closed') return;
+    if (connection.canceling) connection.whenCancelsSettled(() => this.release(connection));
+    else if (needsCleanup(connection)) this.#clean(connection);
+    else this.#offer(connection);
+  }
+
+  /** Closes what is too old or idle for too long, and opens what min_pool_size asks for. */
+  maintain(now: number): void {
+    const { idle_timeout, min_pool_size } = this.settings;
+    for (const connection of [...this.#idle]) {
+      if (this.#isExpired(connection, now)) this.#drop(connection, 'server_lifetime is over');
+      else if (now - connection.used_at > idle_timeout && this.connections.size > min_pool_size) {
+        this.#drop(connection, 'idle_timeout is over');
+      }
+    }
+    let missing = this.#retired ? 0 : min_pool_size - this.connections.size - this.opening;
+    while (missing-- > 0) this.#open(this.#owner.defaults);
+  }
+
+  /** Ends the pool: idle connections now, the others when their clients give them back. */
+  retire(): void {
+    this.#retired = true;
+    for (const connection of [...this.#idle]) this.#drop(connection, 'the pool was taken out of the configuration');
+    this.#refuseAll('the pool was taken out of the configuration');
+    clearTimeout(this.#deadline);
+  }
+
+  connectionClosed(connection: ServerConnection, cause: string): void {
+    this.connections.delete(connection);
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    this.counters.sent_bytes += connection.sent_bytes;
+    this.counters.received_bytes += connection.counters.received_bytes;
+    this.#owner.connectionClosed(this, connection, cause);
+    this.#grow();
+  }
+
+  #grant(lease: Lease, connection: ServerConnection): void {
+    lease.pool = undefined;
+    this.counters.wait_time_us += (performance.now() - lease.since) * 1000;
+    lease.owner.leased(connection, this);
+  }
+
+  #takeIdle(startup: SettingsProfile): ServerConnection | undefined {
+    const idle = this.#idle;
+    if (idle.length === 0) return undefined;
+    const fits = (connection: ServerConnection) => connection.options.startup === startup;
+    const newest = idle[idle.length - 1];
+    if (!this.settings.server_round_robin && fits(newest)) return idle.pop();
+    if (fits(idle[0])) return idle.shift();
+    const at = idle.findIndex(fits);
+    return at === -1 ? undefined : idle.splice(at, 1)[0];
+  }
+
+  /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
+  #grow(): void {
+    if (this.#retired) return;
+    let lease = this.#waiters.first;
+    for (let served = this.opening; served > 0 && lease !== undefined; served--) lease = lease.next;
+    for (; lease !== undefined; lease = lease.next) {
+      if (!this.#hasRoom) {
+        const [unfit] = this.#idle;
+        if (unfit === undefined) return;
+        this.#drop(unfit, 'its place is needed for other startup settings');
+        return;
+      }
+      this.#open(lease.startup);
+    }
+  }
+
+  #open(startup: SettingsProfile): void {
+    this.opening++;
+    ServerConnection.open(this.#owner.connectOptions(this, startup)).then(
+      connection => {
+        this.opening--;
+        this.#opened(connection);
+      },
+      error => {
+        this.opening--;
+        this.#openFailed(error);
+      },
+    );
+  }
+
+  #opened(connection: ServerConnection): void {
+    connection.owner = this;
+    this.connections.add(connection);
+    const lifetime = this.settings.server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
+    this.#expires.set(connection, connection.opened_at + lifetime);
+    this.suspect = false;
+    this.#owner.connectionOpened(this, connection);
+    this.#offer(connection);
+  }
+
+  #openFailed(error: unknown): void {
+    const cause = errorText(error);
+    const isFull = error instanceof ServerLoginError && error.sqlstate === TOO_MANY_CONNECTIONS;
+    if (!isFull) this.#owner.serverFailed(this, 'FailedCheckout', cause);
+    // Clients may still get a connection that another holds; without any, waiting would be in vain.
+    if (this.connections.size === 0 && this.opening === 0) this.#refuseAll(cause);
+  }
+
+  /** A connection that is free: for the first waiter, or for later. */
+  #offer(connection: ServerConnection): void {
+    if (this.#retired || this.#isExpired(connection, performance.now())) {
+      connection.close(this.#retired ? 'the pool is gone' : 'server_lifetime is over');
+      return;
+    }
+    const lease = this.#waiters.first;
+    if (lease === undefined) {
+      this.#idle.push(connection);
+    } else if (lease.startup === connection.options.startup) {
+      this.#waiters.shift();
+      this.#grant(lease, connection);
+    } else connection.close('its place is needed for other startup settings');
+  }
+
+  #isExpired(connection: ServerConnection, now: number): boolean {
+    return now > (this.#expires.get(connection) ?? 0);
+  }
+
+  #drop(connection: ServerConnection, cause: string): void {
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    connection.close(cause);
+  }
+
+  #clean(connection: ServerConnection): void {
+    const { cleanup_server_connections, connect_timeout } = this.settings;
+    cleanUp(connection, connection.options.startup, cleanup_server_connections, connect_timeout).then(
+      () => this.release(connection),
+      error => connection.close(errorText(error)),
+    );
+  }
+
+  #test(connection: ServerConnection, lease: Lease): void {
+    this.testing++;
+    const since = lease.since;
+    healthCheck(connection, this.settings.healthcheck_timeout).then(
+      () => {
+        this.testing--;
+        this.suspect = false;
+        if (lease.pool === this && lease.since === since) this.#grant(lease, connection);
+        else this.#offer(connection);
+      },
+      error => {
+        this.testing--;
+        const cause = errorText(error);
+        connection.close(cause);
+        this.#owner.serverFailed(this, 'FailedHealthCheck', cause);
+        if (lease.since === since) this.#refuse(lease, cause);
+      },
+    );
+  }
+
+  #refuse(lease: Lease, cause: string): void {
+    if (lease.pool !== this) return;
+    lease.pool = undefined;
+    this.#owner.leaseRefused(lease, this, cause);
+  }
+
+  #refuseAll(cause: string): void {
+    for (let lease = this.#waiters.shift(); lease !== undefined; lease = this.#waiters.shift())
+      this.#refuse(lease, cause);
+  }
+
+  /** One timer serves the queue: who came first has the first deadline. */
+  #armDeadline(now: number): void {
+    const first = this.#waiters.first;
+    if (this.#deadline !== undefined || first === undefined) return;
+    const wait_ms = Math.max(1, first.since + this.settings.connect_timeout - now);
+    this.#deadline = setTimeout(() => this.#expireWaiters(), wait_ms);
+  }
+
+  #expireWaiters(): void {
+    this.#deadline = undefined;
+    const now = performance.now();
+    const { connect_timeout, pool_size } = this.settings;
+    for (let lease = this.#waiters.first; lease !== undefined; lease = this.#waiters.first) {
+      if (lease.since + connect_timeout > now) break;
+      this.#waiters.shift();
+      const busy = `all ${pool_size} connections of ${this.address.name} are busy`;
+      this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)`);
+    }
+    this.#armDeadline(now);
+  }
+}

@@ -1,0 +1,89 @@
+/** What a client is told of its session at login: the settings it asked for, tried on a server, as the server reports them. */
+import { pgError } from '../errors.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import { type SettingsProfile, settingsSql } from '../server/parameters.ts';
+import { ServerError } from '../server/silent.ts';
+import type { Cluster } from './cluster.ts';
+import { Lease, type LeaseSource } from './lease.ts';
+
+/** A client's settings once a server has accepted them. */
+export interface Welcome {
+  /** What differs from the server's defaults, in the server's spelling. */
+  readonly profile: SettingsProfile;
+  /** Every ParameterStatus for the client. */
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+/** Sets of settings remembered as accepted, per cluster. */
+const WELCOMES_MAX = 1000;
+const accepted = new WeakMap<Cluster, Map<SettingsProfile, Welcome>>();
+
+/**
+ * Finds out what `wishes` come to on the cluster's servers; a set seen before costs nothing.
+ * @throws PgError the server refuses a setting (its own SQLSTATE), or no server can be reached
+ */
+export async function welcome(cluster: Cluster, wishes: ReadonlyMap<string, string>): Promise<Welcome> {
+  const { profiles } = cluster.context;
+  const profile = profiles.intern(wishes);
+  if (profile === cluster.defaults && cluster.baseline !== undefined) return { profile, parameters: cluster.baseline };
+  const known = accepted.get(cluster) ?? new Map<SettingsProfile, Welcome>();
+  accepted.set(cluster, known);
+  let found = known.get(profile);
+  if (found === undefined) {
+    found = await tryOut(cluster, profile);
+    if (known.size >= WELCOMES_MAX) known.clear();
+    known.set(profile, found);
+  }
+  return found;
+}
+
+async function tryOut(cluster: Cluster, wished: SettingsProfile): Promise<Welcome> {
+  const session = cluster.settings.pool_mode === 'session';
+  const { connection, pool } = await borrow(cluster, session ? wished : cluster.defaults);
+  try {
+    if (session) return { profile: wished, parameters: new Map(connection.parameters) };
+    const sql = settingsSql(connection.profile ?? cluster.defaults, wished);
+    if (sql !== undefined) await connection.run(sql);
+    connection.profile = canonical(cluster, wished, connection.parameters);
+    return { profile: connection.profile, parameters: new Map(connection.parameters) };
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    const refusal = pgError('parameter_refused', error.message);
+    refusal.sqlstate = error.sqlstate;
+    throw refusal;
+  } finally {
+    pool.release(connection);
+  }
+}
+
+/** The wished values as the server spells them, without those that are its defaults anyway. */
+function canonical(cluster: Cluster, wished: SettingsProfile, reported: ReadonlyMap<string, string>): SettingsProfile {
+  const spelled = new Map<string, string>();
+  for (const [name, value] of reported) spelled.set(name.toLowerCase(), value);
+  const usual = new Map<string, string>();
+  for (const [name, value] of cluster.baseline ?? []) usual.set(name.toLowerCase(), value);
+  const values = new Map<string, string>();
+  for (const [name, value] of wished.values) {
+    const actual = spelled.get(name) ?? value;
+    if (usual.get(name) !== actual) values.set(name, actual);
+  }
+  return cluster.context.profiles.intern(values);
+}
+
+/** A connection for a moment: the primary's if it can be had, else a replica's. */
+async function borrow(
+  cluster: Cluster,
+  startup: SettingsProfile,
+): Promise<{ connection: ServerConnection; pool: LeaseSource }> {
+  const shard = cluster.settings.default_shard;
+  const borrowAs = (role: 'primary' | 'replica') =>
+    new Promise<{ connection: ServerConnection; pool: LeaseSource }>((leased, leaseFailed) => {
+      const lease = new Lease({ leased: (connection, pool) => leased({ connection, pool }), leaseFailed }, startup);
+      lease.role = role;
+      lease.shard = shard;
+      cluster.lease(lease);
+    });
+  if (!cluster.has('primary', shard)) return borrowAs('replica');
+  if (!cluster.has('replica', shard)) return borrowAs('primary');
+  return borrowAs('primary').catch(() => borrowAs('replica'));
+}
