@@ -1,0 +1,134 @@
+/** Rules between several keys of the file, which no type can state: PgCat's, and those whose breach made PgCat panic. */
+import { readFileSync } from 'node:fs';
+import { errorText } from '../errors.ts';
+import { SERVER_FIELDS } from './pool.ts';
+import { isTable, type KeyPath, type Notice, type Table, tablesIn } from './toml.ts';
+
+const AUTH_QUERY = ['auth_query', 'auth_query_user', 'auth_query_password'];
+
+type Report = (path: KeyPath, message: string) => void;
+
+/**
+ * Every breach in `file`. Looks only at values of the right type, so that it works on a file with other mistakes and all
+ * of them are reported together.
+ */
+export function checkRules(file: Table): Notice[] {
+  const problems: Notice[] = [];
+  const report: Report = (path, message) => problems.push({ path, message });
+  const general = isTable(file.general) ? file.general : {};
+  checkTls(general, report);
+  checkAuthQuery(general, ['general'], '', report);
+  for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, general, name, report);
+  return problems;
+}
+
+function checkTls(general: Table, report: Report): void {
+  if ('tls_certificate' in general && !('tls_private_key' in general)) {
+    report(['general', 'tls_certificate'], 'needs tls_private_key beside it');
+  }
+  for (const key of ['tls_certificate', 'tls_private_key']) {
+    const file = general[key];
+    if (typeof file !== 'string' || file === '') continue;
+    try {
+      readFileSync(file);
+    } catch (thrown) {
+      report(['general', key], `names a file that cannot be read: ${errorText(thrown)}`);
+    }
+  }
+}
+
+function checkAuthQuery(table: Table, at: KeyPath, owner: string, report: Report): void {
+  if (!('auth_query' in table)) return;
+  const missing = AUTH_QUERY.filter(key => !(key in table));
+  if (missing.length > 0) report([...at, 'auth_query'], `needs a value for ${missing.join(' and ')}${owner}`);
+}
+
+function checkPool(pool: Table, general: Table, name: string, report: Report): void {
+  const at = ['pools', name];
+  const login = Object.fromEntries(
+    AUTH_QUERY.flatMap(key => (key in pool ? [[key, pool[key]]] : key in general ? [[key, general[key]]] : [])),
+  );
+  if ('auth_query' in pool) checkAuthQuery(login, at, ` in pool ${name} or [general]`, report);
+  const fetchesPasswords = AUTH_QUERY.every(key => key in login);
+  checkParser(pool, at, report);
+  checkActivity(pool, at, report);
+  checkUsers(pool, at, fetchesPasswords, report);
+  checkShards(pool, at, report);
+}
+
+function checkParser(pool: Table, at: KeyPath, report: Report): void {
+  if (pool.query_parser_enabled === true) return;
+  for (const key of ['query_parser_read_write_splitting', 'plugins']) {
+    if (pool[key] === true || isTable(pool[key])) report([...at, key], 'needs query_parser_enabled = true');
+  }
+}
+
+function checkActivity(pool: Table, at: KeyPath, report: Report): void {
+  if (pool.db_activity_based_routing !== true) return;
+  for (const key of ['db_activity_init_delay', 'db_activity_ttl', 'table_mutation_cache_ms_ttl']) {
+    if (pool[key] === 0) report([...at, key], 'must be at least 1 while db_activity_based_routing is on, not 0');
+  }
+}
+
+function checkUsers(pool: Table, at: KeyPath, fetchesPasswords: boolean, report: Report): void {
+  for (const [index, user] of tablesIn(pool.users)) {
+    const path = [...at, 'users', index];
+    const trusted = typeof user.auth_type === 'string' && user.auth_type.toLowerCase() === 'trust';
+    const given = 'password' in user || 'password_file' in user;
+    if (!given && !trusted && !fetchesPasswords) {
+      report(path, 'needs a password (or password_file), because auth_query is not set');
+    }
+    const { pool_size: most, min_pool_size: least } = user;
+    if (typeof most === 'number' && typeof least === 'number' && least > most) {
+      report([...path, 'min_pool_size'], `must not be more than pool_size (${most}), but is ${least}`);
+    }
+  }
+}
+
+function checkShards(pool: Table, at: KeyPath, report: Report): void {
+  if (!isTable(pool.shards)) return;
+  const names = Object.keys(pool.shards);
+  if (names.length === 0) report([...at, 'shards'], 'needs at least one shard');
+  const numbers = names.filter(name => /^(0|[1-9]\d*)$/.test(name)).sort((a, b) => Number(a) - Number(b));
+  for (const name of names) {
+    if (!numbers.includes(name)) report([...at, 'shards', name], 'is not a number: shards are named 0, 1, 2 and so on');
+  }
+  const gap = numbers.findIndex((name, index) => Number(name) !== index);
+  if (gap >= 0) {
+    report(
+      [...at, 'shards', numbers[gap] ?? ''],
+      `comes without a shard ${gap}: shards are numbered 0, 1, 2 and so on`,
+    );
+  }
+  checkDefaultShard(pool, numbers.length, at, report);
+  for (const [name, shard] of tablesIn(pool.shards)) checkServers(shard, [...at, 'shards', name], report);
+}
+
+function checkDefaultShard(pool: Table, shards: number, at: KeyPath, report: Report): void {
+  const [, number] = typeof pool.default_shard === 'string' ? (/^shard_(\d+)$/.exec(pool.default_shard) ?? []) : [];
+  if (number === undefined || Number(number) < shards) return;
+  report([...at, 'default_shard'], `Invalid shard ${number}: the pool has ${shards}, and the first is 0`);
+}
+
+function checkServers(shard: Table, at: KeyPath, report: Report): void {
+  if (!Array.isArray(shard.servers)) return;
+  const seen = new Set<string>();
+  let primaries = 0;
+  let usable = 0;
+  for (const [index, server] of shard.servers.entries()) {
+    const path = [...at, 'servers', index];
+    const [host, port, role] = fieldsOf(server);
+    const kind = String(role).toLowerCase();
+    const name = `${host}:${port} as ${kind}`;
+    if (typeof role === 'string' && seen.has(name)) report(path, `is listed twice: ${name}`);
+    seen.add(name);
+    if (kind !== 'mirror') usable++;
+    if (kind === 'primary' && ++primaries > 1) report(path, 'is a second primary; a shard has one at most');
+  }
+  if (shard.servers.length > 0 && usable === 0) report([...at, 'servers'], 'needs a primary or a replica');
+}
+
+function fieldsOf(server: unknown): readonly unknown[] {
+  if (isTable(server)) return SERVER_FIELDS.map(field => server[field]);
+  return Array.isArray(server) ? server : [];
+}

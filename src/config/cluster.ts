@@ -1,0 +1,117 @@
+/** What one cluster, a pool and one of its users, runs with: the file's settings after inheritance. */
+import type { Config, PoolConfig } from './schema.ts';
+
+/** One PostgreSQL server of a shard. */
+export interface ServerSettings {
+  readonly host: string;
+  readonly port: number;
+  readonly role: 'primary' | 'replica';
+}
+
+/** One shard of a cluster; its servers hold the same data. */
+export interface ShardSettings {
+  /** From 0, without gaps. */
+  readonly number: number;
+  /** Name of the database on the servers. */
+  readonly database: string;
+  readonly servers: readonly ServerSettings[];
+}
+
+/** Everything a cluster runs with. Times are milliseconds unless said. */
+export interface ClusterSettings {
+  /** What clients connect to: the name of the pool. */
+  readonly database: string;
+  readonly username: string;
+  readonly password: string | undefined;
+  readonly auth_type: 'md5' | 'scram-sha-256' | 'trust';
+  readonly server_username: string;
+  readonly server_password: string | undefined;
+  readonly pool_mode: 'transaction' | 'session';
+  readonly pool_size: number;
+  readonly min_pool_size: number;
+  /** 0 is no limit. */
+  readonly statement_timeout: number;
+  readonly connect_timeout: number;
+  readonly idle_timeout: number;
+  readonly server_lifetime: number;
+  readonly healthcheck_timeout: number;
+  readonly healthcheck_delay: number;
+  /** Seconds. */
+  readonly ban_time: number;
+  readonly server_round_robin: boolean;
+  readonly load_balancing_mode: 'random' | 'loc';
+  readonly default_role: 'any' | 'primary' | 'replica';
+  readonly query_parser_enabled: boolean;
+  /** Bytes of a message. */
+  readonly query_parser_max_length: number | undefined;
+  readonly read_write_splitting: boolean;
+  readonly primary_reads_enabled: boolean;
+  readonly cleanup_server_connections: boolean;
+  readonly log_client_parameter_status_changes: boolean;
+  /** Statements on each server connection; 0 is off. */
+  readonly prepared_statements_cache_size: number;
+  readonly checkout_failure_limit: number | undefined;
+  /** 0 is never. */
+  readonly idle_client_in_transaction_timeout: number;
+  /** Number of the shard for statements that name none. */
+  readonly default_shard: number;
+  /** In the order of their numbers, at least one. */
+  readonly shards: readonly ShardSettings[];
+}
+
+type UserConfig = PoolConfig['users'][string];
+
+/** The clusters of `config`, one for each pool and username; of two users with one name in a pool, the last. */
+export function clusterSettings(config: Config): ClusterSettings[] {
+  return Object.entries(config.pools).flatMap(([database, pool]) => {
+    const users = new Map(Object.values(pool.users).map(user => [user.username, user]));
+    return [...users.values()].map(user => cluster(config.general, database, pool, user));
+  });
+}
+
+function cluster(general: Config['general'], database: string, pool: PoolConfig, user: UserConfig): ClusterSettings {
+  return {
+    database,
+    username: user.username,
+    password: user.password,
+    auth_type: user.auth_type,
+    server_username: user.server_username ?? user.username,
+    server_password: user.server_password ?? user.password,
+    pool_mode: user.pool_mode ?? pool.pool_mode,
+    pool_size: user.pool_size,
+    min_pool_size: user.min_pool_size ?? 0,
+    statement_timeout: user.statement_timeout,
+    connect_timeout: user.connect_timeout ?? pool.connect_timeout ?? general.connect_timeout,
+    idle_timeout: user.idle_timeout ?? pool.idle_timeout ?? general.idle_timeout,
+    server_lifetime: user.server_lifetime ?? pool.server_lifetime ?? general.server_lifetime,
+    healthcheck_timeout: general.healthcheck_timeout,
+    healthcheck_delay: general.healthcheck_delay,
+    ban_time: general.ban_time,
+    server_round_robin: general.server_round_robin,
+    load_balancing_mode: pool.load_balancing_mode,
+    default_role: pool.default_role,
+    query_parser_enabled: pool.query_parser_enabled,
+    query_parser_max_length: pool.query_parser_max_length,
+    read_write_splitting: pool.query_parser_read_write_splitting ?? pool.query_parser_enabled,
+    primary_reads_enabled: pool.primary_reads_enabled,
+    cleanup_server_connections: pool.cleanup_server_connections,
+    log_client_parameter_status_changes: pool.log_client_parameter_status_changes,
+    prepared_statements_cache_size: pool.prepared_statements_cache_size,
+    // PgCat documents 0 as off.
+    checkout_failure_limit: pool.checkout_failure_limit === 0 ? undefined : pool.checkout_failure_limit,
+    idle_client_in_transaction_timeout: general.idle_client_in_transaction_timeout,
+    default_shard: Number(/^shard_(\d+)$/.exec(pool.default_shard)?.[1] ?? 0),
+    shards: shardsOf(pool),
+  };
+}
+
+function shardsOf(pool: PoolConfig): ShardSettings[] {
+  return Object.entries(pool.shards)
+    .map(([number, { database, servers }]) => ({
+      number: Number(number),
+      database,
+      // Mirrors take copies only, so they are no place to send a statement to.
+      servers: servers.flatMap(({ host, port, role }) => (role === 'mirror' ? [] : [{ host, port, role }])),
+    }))
+    .sort((a, b) => a.number - b.number);
+}

@@ -1,0 +1,208 @@
+/** The [general] section: where pglynx listens, and what every pool starts from. */
+import * as z from 'zod';
+import { bytes, choice, host, integer, interval, milliseconds, seconds, settingInfo, text } from './setting.ts';
+
+const INHERITED = 'Every pool starts from it.';
+
+const listening = {
+  host: host().default('0.0.0.0').register(settingInfo, {
+    reload: 'restart',
+    description: 'Address to listen on.',
+  }),
+  port: integer(0, 65535).default(5432).register(settingInfo, {
+    reload: 'restart',
+    description: 'Port to listen on; 0 takes any free one.',
+  }),
+  enable_prometheus_exporter: z.boolean().optional().register(settingInfo, {
+    reload: 'restart',
+    unset: 'off',
+    description: 'Serve metrics over HTTP.',
+  }),
+  prometheus_exporter_port: integer(0, 65535).default(9930).register(settingInfo, {
+    reload: 'restart',
+    description: 'Port of the metrics, on `host`.',
+  }),
+  worker_threads: integer(1).default(4).register(settingInfo, {
+    reload: 'restart',
+    description: 'Workers that share the port.',
+  }),
+  log_client_connections: z.boolean().default(false).register(settingInfo, {
+    reload: 'live',
+    description: 'Log each client that connects at level info rather than debug.',
+  }),
+  log_client_disconnections: z.boolean().default(false).register(settingInfo, {
+    reload: 'live',
+    description: 'Log each client that disconnects at level info rather than debug.',
+  }),
+  shutdown_timeout: milliseconds(0).default(60_000).register(settingInfo, {
+    reload: 'live',
+    description: 'How long clients may finish their transactions after SIGINT or SIGTERM.',
+  }),
+  autoreload: interval().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'off',
+    description: 'Read the file again this often and apply what changed. `true` is every 15000 ms, `false` is never.',
+  }),
+};
+
+const pooling = {
+  connect_timeout: milliseconds(1)
+    .default(1000)
+    .register(settingInfo, {
+      reload: 'pools',
+      description: `How long a client may wait for a connection to one server: queue, connect and login. ${INHERITED}`,
+    }),
+  idle_timeout: milliseconds(1)
+    .default(600_000)
+    .register(settingInfo, {
+      reload: 'pools',
+      description: `A server connection that was idle this long is closed. ${INHERITED}`,
+    }),
+  server_lifetime: milliseconds(1)
+    .default(3_600_000)
+    .register(settingInfo, {
+      reload: 'pools',
+      description: `A server connection older than this is closed when it is free. ${INHERITED}`,
+    }),
+  server_round_robin: z.boolean().default(true).register(settingInfo, {
+    reload: 'pools',
+    description:
+      'Take the connection of a pool that was idle longest (true) or shortest (false). It does not choose between servers.',
+  }),
+  healthcheck_timeout: milliseconds(1).default(1000).register(settingInfo, {
+    reload: 'pools',
+    description: 'A health check that takes longer has failed.',
+  }),
+  healthcheck_delay: milliseconds(0).default(30_000).register(settingInfo, {
+    reload: 'pools',
+    description: 'A connection that was idle longer than this is checked before a client gets it.',
+  }),
+  ban_time: seconds(0).default(60).register(settingInfo, {
+    reload: 'pools',
+    description: 'How long a replica that failed takes no reads. The primary is never banned.',
+  }),
+  idle_client_in_transaction_timeout: milliseconds(0).default(0).register(settingInfo, {
+    reload: 'pools',
+    description: 'A client that holds a server connection and sends nothing for this long loses it; 0 is never.',
+  }),
+  validate_config: z.boolean().default(true).register(settingInfo, {
+    reload: 'pools',
+    description: 'Connect to every server at the start, rather than when the first client comes.',
+  }),
+};
+
+const network = {
+  tcp_keepalives_idle: seconds(0).default(5).register(settingInfo, {
+    reload: 'live',
+    description: 'Silence on a connection before TCP asks whether the other side is there; 0 leaves it to the system.',
+  }),
+  tcp_keepalives_count: integer(0).default(5).register(settingInfo, {
+    reload: 'live',
+    description: 'Unanswered keepalives that end a connection. Node fixes it at 10.',
+  }),
+  tcp_keepalives_interval: seconds(0).default(5).register(settingInfo, {
+    reload: 'live',
+    description: 'Time between two keepalives. Node fixes it at 1 s.',
+  }),
+  tcp_user_timeout: milliseconds(0).default(10_000).register(settingInfo, {
+    reload: 'live',
+    description: 'How long sent data may stay unacknowledged. Node has no way to set it.',
+  }),
+  dns_cache_enabled: z.boolean().default(false).register(settingInfo, {
+    reload: 'live',
+    description: 'Remember the addresses of server names and drop connections when they change.',
+  }),
+  dns_max_ttl: seconds(1).default(30).register(settingInfo, {
+    reload: 'live',
+    description: 'How often remembered names are looked up again.',
+  }),
+  tls_certificate: text().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'no TLS',
+    description: 'File with the certificate shown to clients; turns TLS for clients on.',
+  }),
+  tls_private_key: text().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'no TLS',
+    description: 'File with the key of `tls_certificate`.',
+  }),
+  server_tls: z.boolean().default(false).register(settingInfo, {
+    reload: 'live',
+    description: 'Ask servers for TLS.',
+  }),
+  verify_server_certificate: z.boolean().default(false).register(settingInfo, {
+    reload: 'live',
+    description: 'Refuse servers whose certificate does not check out.',
+  }),
+};
+
+const logins = {
+  admin_username: text().register(settingInfo, {
+    reload: 'live',
+    description: 'Who may log in to the admin database, `pgcat` or `pgbouncer`.',
+  }),
+  admin_password: z.string().register(settingInfo, {
+    reload: 'live',
+    secret: true,
+    description: 'Password of `admin_username`. `admin_password_file` may stand in its place.',
+  }),
+  admin_password_file: text().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'none',
+    description: 'File that holds `admin_password`.',
+  }),
+  admin_auth_type: choice(['md5', 'scram-sha-256', 'trust']).default('md5').register(settingInfo, {
+    reload: 'live',
+    description: 'How `admin_username` logs in.',
+  }),
+  auth_query: text()
+    .optional()
+    .register(settingInfo, {
+      reload: 'pools',
+      unset: 'none',
+      description: `Query that fetches a user's password hash from the server. ${INHERITED}`,
+    }),
+  auth_query_user: text()
+    .optional()
+    .register(settingInfo, {
+      reload: 'pools',
+      unset: 'none',
+      description: `Who runs \`auth_query\`. ${INHERITED}`,
+    }),
+  auth_query_password: z
+    .string()
+    .optional()
+    .register(settingInfo, {
+      reload: 'pools',
+      unset: 'none',
+      secret: true,
+      description: `Password of \`auth_query_user\`. ${INHERITED}`,
+    }),
+  auth_query_password_file: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'File that holds `auth_query_password`.',
+  }),
+};
+
+const limits = {
+  max_message_size: bytes(8192, 2 ** 30 - 1)
+    .default(16 * 2 ** 20)
+    .register(settingInfo, {
+      reload: 'live',
+      description:
+        'Longest message that pglynx holds whole, such as a Parse. A longer one is refused with SQLSTATE 08P01. pglynx only.',
+    }),
+  client_login_timeout: milliseconds(1).default(60_000).register(settingInfo, {
+    reload: 'live',
+    description: 'A client that has not logged in after this long is disconnected. pglynx only.',
+  }),
+  query_analysis_max_length: bytes(0).default(8192).register(settingInfo, {
+    reload: 'live',
+    description:
+      'Longest SQL text that is parsed for routing. A longer one goes to the primary. pglynx only. `query_parser_max_length` of a pool can lower it.',
+  }),
+};
+
+/** The [general] section. */
+export const generalSchema = z.strictObject({ ...listening, ...pooling, ...network, ...logins, ...limits });

@@ -1,0 +1,314 @@
+/** The [pools.NAME] sections with their users, shards and servers. */
+import * as z from 'zod';
+import { pluginsSchema } from './plugins.ts';
+import { choice, host, integer, milliseconds, regex, seconds, settingInfo, text, typeWords } from './setting.ts';
+
+const FROM_GENERAL = 'from [general]';
+const FROM_POOL = 'from the pool';
+const LARGEST_POOL = 2 ** 32 - 1;
+
+const POOL_MODES = ['transaction', 'session'] as const;
+
+/** Fields of a server written as a list, in order. */
+export const SERVER_FIELDS = ['host', 'port', 'role'];
+
+/** Fields of a mirror written as a list, in order. */
+export const MIRROR_FIELDS = ['host', 'port', 'mirroring_target_index'];
+
+const serverSchema = z
+  .preprocess(
+    listed(SERVER_FIELDS),
+    z.strictObject(
+      { host: host(), port: integer(1, 65535), role: choice(['primary', 'replica', 'mirror']) },
+      { error: issue => (issue.code === 'invalid_type' ? 'must be [host, port, role]' : undefined) },
+    ),
+  )
+  .register(typeWords, { words: '[host, port, role]' });
+
+const mirrorSchema = z
+  .preprocess(
+    listed(MIRROR_FIELDS),
+    z.strictObject(
+      { host: host(), port: integer(1, 65535), mirroring_target_index: integer(0) },
+      { error: issue => (issue.code === 'invalid_type' ? 'must be [host, port, mirroring_target_index]' : undefined) },
+    ),
+  )
+  .register(typeWords, { words: '[host, port, index]' });
+
+/** The [pools.NAME.shards.N] sections. */
+export const shardSchema = z.strictObject({
+  database: text().register(settingInfo, {
+    reload: 'pools',
+    description: 'Name of the database on the servers.',
+  }),
+  servers: z.array(serverSchema).min(1).register(settingInfo, {
+    reload: 'pools',
+    description:
+      'Each server is `[host, port, role]` or `{ host, port, role }`; role is "primary" (one at most), "replica" or "mirror".',
+  }),
+  mirrors: z.array(mirrorSchema).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'Each is `[host, port, index]` and gets a copy of what the server of that index gets.',
+  }),
+});
+
+/** The [pools.NAME.users.N] sections. */
+export const userSchema = z.strictObject({
+  username: text().register(settingInfo, {
+    reload: 'pools',
+    description: 'Name that the client logs in with.',
+  }),
+  password: z.string().optional().register(settingInfo, {
+    reload: 'pools',
+    secret: true,
+    unset: 'required unless `auth_type` is "trust" or `auth_query` is set',
+    description: 'Password in plain text. `password_file` may stand in its place.',
+  }),
+  password_file: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'File that holds `password`.',
+  }),
+  auth_type: choice(['md5', 'scram-sha-256', 'trust']).default('md5').register(settingInfo, {
+    reload: 'pools',
+    description: 'How the client logs in to pglynx.',
+  }),
+  server_username: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: '`username`',
+    description: 'Name that pglynx logs in to servers with.',
+  }),
+  server_password: z.string().optional().register(settingInfo, {
+    reload: 'pools',
+    secret: true,
+    unset: '`password`',
+    description: 'Password that pglynx logs in to servers with. `server_password_file` may stand in its place.',
+  }),
+  server_password_file: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'File that holds `server_password`.',
+  }),
+  pool_size: integer(1, LARGEST_POOL).register(settingInfo, {
+    reload: 'pools',
+    description: 'Most connections to each server of each shard, for this user.',
+  }),
+  min_pool_size: integer(0, LARGEST_POOL).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: '0',
+    description: 'Connections to each server that are kept open while nobody needs them.',
+  }),
+  pool_mode: choice(POOL_MODES).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'When a connection goes back to the pool.',
+  }),
+  statement_timeout: milliseconds(0).default(0).register(settingInfo, {
+    reload: 'pools',
+    description: 'Longest time a statement may take before pglynx cancels it; 0 is any.',
+  }),
+  connect_timeout: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Overrides the pool.',
+  }),
+  idle_timeout: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Overrides the pool.',
+  }),
+  server_lifetime: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Overrides the pool.',
+  }),
+});
+
+const pooling = {
+  pool_mode: choice(POOL_MODES).default('transaction').register(settingInfo, {
+    reload: 'pools',
+    description: 'When a connection goes back to the pool: at the end of each transaction, or when the client leaves.',
+  }),
+  load_balancing_mode: choice(['random', 'loc'], { least_outstanding_connections: 'loc' })
+    .default('random')
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'Which of the servers that may run a statement gets it: any, or the one with fewest busy connections.',
+    }),
+  connect_timeout: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general].',
+  }),
+  idle_timeout: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general].',
+  }),
+  server_lifetime: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general].',
+  }),
+  checkout_failure_limit: integer(0).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'off',
+    description: 'Disconnect a client after this many failures to get a connection; 0 is off.',
+  }),
+  cleanup_server_connections: z.boolean().default(true).register(settingInfo, {
+    reload: 'pools',
+    description: 'Reset the session state that a client changed before another client gets the connection.',
+  }),
+  log_client_parameter_status_changes: z.boolean().default(false).register(settingInfo, {
+    reload: 'pools',
+    description: "Log each change of a client's session parameters at level info.",
+  }),
+  prepared_statements_cache_size: integer(0)
+    .default(500)
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'Prepared statements kept on each server connection in transaction mode; 0 switches their support off. ' +
+        "PgCat's default is 0.",
+    }),
+};
+
+const routing = {
+  default_role: choice(['any', 'primary', 'replica']).default('any').register(settingInfo, {
+    reload: 'pools',
+    description: 'Where statements go that nothing else routes.',
+  }),
+  query_parser_enabled: z.boolean().default(false).register(settingInfo, {
+    reload: 'pools',
+    description: 'Parse statements.',
+  }),
+  query_parser_read_write_splitting: z.boolean().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: '`query_parser_enabled`',
+    description: 'Send reads to replicas and everything else to the primary. Needs `query_parser_enabled`.',
+  }),
+  query_parser_max_length: integer(0).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'unlimited',
+    description: 'Messages longer than this are not parsed.',
+  }),
+  primary_reads_enabled: z.boolean().default(false).register(settingInfo, {
+    reload: 'pools',
+    description: 'Reads may go to the primary too.',
+  }),
+  db_activity_based_routing: z.boolean().default(false).register(settingInfo, {
+    reload: 'pools',
+    description: 'Send reads of tables that were just written to the primary.',
+  }),
+  db_activity_init_delay: milliseconds(0).default(100).register(settingInfo, {
+    reload: 'pools',
+    description: 'How long all reads go to the primary after a time without activity.',
+  }),
+  db_activity_ttl: seconds(0).default(900).register(settingInfo, {
+    reload: 'pools',
+    description: 'Silence after which a database counts as inactive.',
+  }),
+  table_mutation_cache_ms_ttl: milliseconds(0).default(50).register(settingInfo, {
+    reload: 'pools',
+    description: 'How long a table counts as just written.',
+  }),
+};
+
+const sharding = {
+  default_shard: z
+    .string()
+    .regex(/^(shard_\d+|random|random_healthy)$/, 'must be "shard_N", "random" or "random_healthy"')
+    .default('shard_0')
+    .register(settingInfo, {
+      reload: 'pools',
+      description: 'Shard of statements that name none: `shard_N`, `random` or `random_healthy`.',
+    }),
+  sharding_function: choice(['pg_bigint_hash', 'sha1']).default('pg_bigint_hash').register(settingInfo, {
+    reload: 'pools',
+    description: 'How a key becomes a shard; `pg_bigint_hash` is that of PARTITION BY HASH (bigint).',
+  }),
+  automatic_sharding_key: z
+    .string()
+    .transform(shardingKey)
+    .refine(key => /^[^.]+\.[^.]+$/.test(key), 'must be "table.column", "*.column" or "column"')
+    .optional()
+    .register(settingInfo, {
+      reload: 'pools',
+      unset: 'none',
+      description: 'Column that holds the sharding key: `table.column`, or `*.column` or `column` for any table.',
+    }),
+  sharding_key_regex: regex().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'Finds a sharding key in a comment; the first group is the key.',
+  }),
+  shard_id_regex: regex().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'Finds a shard number in a comment; the first group is the number.',
+  }),
+  regex_search_limit: integer(0).default(1000).register(settingInfo, {
+    reload: 'pools',
+    description: 'Bytes at the start of a statement in which the two expressions look.',
+  }),
+};
+
+const logins = {
+  auth_query: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general].',
+  }),
+  auth_query_user: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general].',
+  }),
+  auth_query_password: z.string().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    secret: true,
+    description: 'Overrides [general].',
+  }),
+  auth_query_password_file: text().optional().register(settingInfo, {
+    reload: 'pools',
+    unset: 'none',
+    description: 'File that holds `auth_query_password`.',
+  }),
+};
+
+/** The [pools.NAME] sections. */
+export const poolSchema = z.strictObject({
+  ...pooling,
+  ...routing,
+  ...sharding,
+  ...logins,
+  plugins: pluginsSchema.optional().register(settingInfo, {
+    reload: 'pools',
+    unset: '[plugins]',
+    description: 'Plugins of this pool, in place of [plugins]. Needs `query_parser_enabled`.',
+  }),
+  users: z.record(z.string(), userSchema).register(settingInfo, {
+    reload: 'pools',
+    description: 'One table a user; its name is free, usually a number.',
+  }),
+  shards: z.record(z.string(), shardSchema).register(settingInfo, {
+    reload: 'pools',
+    description: 'One table a shard, named 0, 1, 2 and so on without a gap.',
+  }),
+});
+
+function listed(fields: readonly string[]): (value: unknown) => unknown {
+  return value =>
+    Array.isArray(value) && value.length === fields.length
+      ? Object.fromEntries(fields.map((field, index) => [field, value[index]]))
+      : value;
+}
+
+/** PgCat compares names in lower case and without quotes; its configuration of 2022 had a column alone. */
+function shardingKey(written: string): string {
+  const key = written.replaceAll('"', '').toLowerCase();
+  return key.includes('.') || key === '' ? key : `*.${key}`;
+}

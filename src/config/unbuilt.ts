@@ -1,0 +1,124 @@
+/** The one table of settings that are accepted and not built yet; to build one is to take its row out. */
+import { type Config, SECTIONS, type Section } from './schema.ts';
+import { settingsOf } from './setting.ts';
+import { isTable, type KeyPath, type Notice, type Table, tablesIn } from './toml.ts';
+
+/** What decides whether a value asks for anything. */
+interface Context {
+  /** The setting's default. */
+  readonly standard: unknown;
+  /** The section it is in, defaults filled in. */
+  readonly section: Table;
+  /** Shards of the pool it is in. */
+  readonly shards: number;
+}
+
+/** A setting that is not built. */
+interface Unbuilt {
+  /** Whether this value asks for anything; the default and "off" do not. */
+  readonly asks: (value: unknown, context: Context) => boolean;
+  /** The part of the setting that is missing, if the rest of it is built. */
+  readonly part?: string;
+}
+
+const isOn = (value: unknown) =>
+  value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+
+const switched: Unbuilt = { asks: isOn };
+
+const plugin: Unbuilt = { asks: value => isTable(value) && value.enabled === true };
+
+const sharded: Unbuilt = { asks: (_value, { shards }) => shards > 1 };
+
+/** Asks once it differs from its default, while one of the settings that it refines is on. */
+const changed = (...refined: string[]): Unbuilt => ({
+  asks: (value, { standard, section }) =>
+    value !== standard && (refined.length === 0 || refined.some(key => isOn(section[key]))),
+});
+
+const randomShard: Unbuilt = {
+  asks: (value, { shards }) => shards > 1 && !String(value).startsWith('shard_'),
+  part: '"random" and "random_healthy"',
+};
+
+const mirrorRole: Unbuilt = {
+  asks: servers => Array.isArray(servers) && servers.some(server => isTable(server) && server.role === 'mirror'),
+  part: 'the role "mirror"',
+};
+
+/** By section and key. */
+export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
+  ['general.enable_prometheus_exporter', switched],
+  ['general.prometheus_exporter_port', changed('enable_prometheus_exporter')],
+  ['general.worker_threads', changed()],
+  ['general.tcp_keepalives_count', changed()],
+  ['general.tcp_keepalives_interval', changed()],
+  ['general.tcp_user_timeout', changed()],
+  ['general.dns_cache_enabled', switched],
+  ['general.dns_max_ttl', changed('dns_cache_enabled')],
+  ['general.tls_certificate', switched],
+  ['general.tls_private_key', switched],
+  ['general.server_tls', switched],
+  ['general.verify_server_certificate', switched],
+  ['general.auth_query', switched],
+  ['general.auth_query_user', switched],
+  ['general.auth_query_password', switched],
+  ['general.auth_query_password_file', switched],
+  ['pools.auth_query', switched],
+  ['pools.auth_query_user', switched],
+  ['pools.auth_query_password', switched],
+  ['pools.auth_query_password_file', switched],
+  ['pools.db_activity_based_routing', switched],
+  ['pools.db_activity_init_delay', changed('db_activity_based_routing')],
+  ['pools.db_activity_ttl', changed('db_activity_based_routing')],
+  ['pools.table_mutation_cache_ms_ttl', changed('db_activity_based_routing')],
+  ['pools.default_shard', randomShard],
+  ['pools.sharding_function', sharded],
+  ['pools.automatic_sharding_key', sharded],
+  ['pools.sharding_key_regex', sharded],
+  ['pools.shard_id_regex', sharded],
+  ['pools.regex_search_limit', changed('sharding_key_regex', 'shard_id_regex')],
+  ['shards.servers', mirrorRole],
+  ['shards.mirrors', switched],
+  ['plugins.intercept', plugin],
+  ['plugins.table_access', plugin],
+  ['plugins.query_logger', plugin],
+  ['plugins.prewarmer', plugin],
+]);
+
+/** One notice for each key of `file` that asks for something that is not built; `config` is what `file` means. */
+export function unbuiltKeys(file: Table, config: Config): Notice[] {
+  const notices: Notice[] = [];
+  const look = (name: Section['name'], written: unknown, section: Table | undefined, at: KeyPath, shards = 0): void => {
+    if (!isTable(written) || section === undefined) return;
+    for (const key of Object.keys(written)) {
+      const row = UNBUILT.get(`${name}.${key}`);
+      const standard = STANDARDS.get(`${name}.${key}`);
+      if (!row?.asks(section[key], { standard, section, shards })) continue;
+      notices.push({ path: [...at, key], message: unbuiltText(row) });
+    }
+  };
+  look('general', file.general, config.general, ['general']);
+  look('plugins', file.plugins, config.plugins, ['plugins']);
+  for (const [name, written] of tablesIn(file.pools)) {
+    const pool = config.pools[name];
+    const at = ['pools', name];
+    const shards = Object.keys(pool?.shards ?? {}).length;
+    look('pools', written, pool, at, shards);
+    look('plugins', written.plugins, pool?.plugins, [...at, 'plugins'], shards);
+    for (const [n, shard] of tablesIn(written.shards)) {
+      look('shards', shard, pool?.shards[n], [...at, 'shards', n], shards);
+    }
+  }
+  return notices;
+}
+
+const STANDARDS: ReadonlyMap<string, unknown> = new Map(
+  SECTIONS.flatMap(({ name, schema }) =>
+    settingsOf(schema).map(setting => [`${name}.${setting.key}`, setting.default] as const),
+  ),
+);
+
+function unbuiltText({ part }: Unbuilt): string {
+  return part === undefined ? 'is not built yet and has no effect' : `has a value that is not built yet: ${part}`;
+}

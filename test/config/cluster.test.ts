@@ -1,0 +1,169 @@
+/** What clusters run with, what SHOW CONFIG prints, and what a reload would change. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { clusterSettings } from '../../src/config/cluster.ts';
+import { diffConfigs } from '../../src/config/diff.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { settingRows } from '../../src/config/rows.ts';
+import { afterLine, load, SMALL, withLine } from './files.ts';
+
+const full = () => loadConfig(`${import.meta.dirname}/../fixtures/full-pgcat.toml`, {}).config;
+
+test('the shortest file takes every default', () => {
+  assert.deepEqual(clusterSettings(load(SMALL).config), [
+    {
+      database: 'db',
+      username: 'alice',
+      password: 'wonder',
+      auth_type: 'md5',
+      server_username: 'alice',
+      server_password: 'wonder',
+      pool_mode: 'transaction',
+      pool_size: 5,
+      min_pool_size: 0,
+      statement_timeout: 0,
+      connect_timeout: 1000,
+      idle_timeout: 600_000,
+      server_lifetime: 3_600_000,
+      healthcheck_timeout: 1000,
+      healthcheck_delay: 30_000,
+      ban_time: 60,
+      server_round_robin: true,
+      load_balancing_mode: 'random',
+      default_role: 'any',
+      query_parser_enabled: false,
+      query_parser_max_length: undefined,
+      read_write_splitting: false,
+      primary_reads_enabled: false,
+      cleanup_server_connections: true,
+      log_client_parameter_status_changes: false,
+      prepared_statements_cache_size: 500,
+      checkout_failure_limit: undefined,
+      idle_client_in_transaction_timeout: 0,
+      default_shard: 0,
+      shards: [{ number: 0, database: 'postgres', servers: [{ host: '10.0.0.1', port: 5432, role: 'primary' }] }],
+    },
+  ]);
+});
+
+test('a user overrides its pool, and a pool [general]', () => {
+  const [own, inherited, simple] = clusterSettings(full());
+  const times = ['connect_timeout', 'idle_timeout', 'server_lifetime'] as const;
+  assert.deepEqual(
+    times.map(key => own?.[key]),
+    [1500, 50000, 70000],
+  );
+  assert.deepEqual(
+    times.map(key => inherited?.[key]),
+    [3000, 40000, 60000],
+  );
+  assert.deepEqual(
+    times.map(key => simple?.[key]),
+    [5000, 30000, 86400000],
+  );
+  assert.deepEqual([own?.pool_mode, inherited?.pool_mode], ['session', 'transaction']);
+  assert.deepEqual([own?.server_username, own?.server_password], ['server_user', 'server_pass']);
+  assert.deepEqual([inherited?.server_username, inherited?.password], ['other_user', undefined]);
+  assert.deepEqual([own?.ban_time, own?.checkout_failure_limit, own?.query_parser_max_length], [30, 7, 65536]);
+});
+
+test('mirrors are no servers, brackets around an IPv6 address go, and shards stand in the order of their numbers', () => {
+  const [sharded] = clusterSettings(full());
+  assert.deepEqual(sharded?.shards, [
+    {
+      number: 0,
+      database: 'shard0',
+      servers: [
+        { host: '127.0.0.1', port: 5432, role: 'primary' },
+        { host: 'localhost', port: 5433, role: 'replica' },
+      ],
+    },
+    { number: 1, database: 'shard1', servers: [{ host: '::1', port: 5432, role: 'primary' }] },
+  ]);
+});
+
+test('splitting follows the parser unless the file says otherwise', () => {
+  const splitting = (...lines: string[]) =>
+    clusterSettings(load(afterLine(4, ...lines)).config)[0]?.read_write_splitting;
+  assert.equal(splitting(), false);
+  assert.equal(splitting('query_parser_enabled = true'), true);
+  assert.equal(splitting('query_parser_enabled = true', 'query_parser_read_write_splitting = false'), false);
+});
+
+test('a checkout limit of 0 is off, and default_shard is a number', () => {
+  const text = [
+    afterLine(4, 'checkout_failure_limit = 0', 'default_shard = "shard_1"'),
+    '[pools.db.shards.1]\ndatabase = "b"\nservers = [["h", 1, "replica"]]',
+  ].join('\n');
+  const [cluster] = clusterSettings(load(text).config);
+  assert.equal(cluster?.checkout_failure_limit, undefined);
+  assert.equal(cluster?.default_shard, 1);
+});
+
+test('of two users with one name the last counts', () => {
+  const again = '\n[pools.db.users.1]\nusername = "alice"\npassword = "other"\npool_size = 1';
+  assert.deepEqual(
+    clusterSettings(load(SMALL + again).config).map(cluster => cluster.password),
+    ['other'],
+  );
+});
+
+test('SHOW CONFIG has the rows of PgCat and hides passwords', () => {
+  const rows = settingRows(full());
+  const find = (key: string) => rows.find(row => row.key === key);
+  assert.deepEqual(find('port'), { key: 'port', value: '6433', default: '5432', changeable: 'no' });
+  assert.deepEqual(find('ban_time'), { key: 'ban_time', value: '30', default: '60', changeable: 'yes' });
+  assert.equal(find('pools.sharded_db.load_balancing_mode')?.value, 'loc');
+  assert.equal(find('pools.sharded_db.query_parser_read_write_splitting')?.value, 'false');
+  assert.equal(find('pools.simple_db.query_parser_read_write_splitting')?.value, 'true');
+  assert.equal(find('pools.simple_db.query_parser_max_length')?.value, 'unlimited');
+  assert.equal(find('pools."sharded_db".shard_count')?.value, '2');
+  assert.equal(find('pools."sharded_db".users')?.value, 'sharding_user, other_user');
+  assert.equal(find('admin_password')?.value, '********');
+  assert.doesNotMatch(JSON.stringify(rows), /admin_pass"|secret|sharding_pass|server_pass/);
+  assert.equal(new Set(rows.map(row => row.key)).size, rows.length);
+});
+
+test('two loads of one file do not differ', () => {
+  assert.deepEqual(diffConfigs(full(), full()), { keys: [], restart: [], added: [], removed: [], changed: [] });
+});
+
+test('a change of a pool concerns its users, a change of a user that user alone', () => {
+  const bob = '\n[pools.db.users.1]\nusername = "bob"\npassword = "b"\npool_size = 1';
+  const before = load(SMALL + bob).config;
+  const pool = diffConfigs(before, load(withLine(5, 'pool_mode = "session"') + bob).config);
+  assert.deepEqual(pool.keys, ['pools.db.pool_mode']);
+  assert.deepEqual(pool.changed, [
+    { database: 'db', username: 'alice' },
+    { database: 'db', username: 'bob' },
+  ]);
+  const user = diffConfigs(before, load(withLine(9, 'pool_size = 6') + bob).config);
+  assert.deepEqual(user, {
+    keys: ['pools.db.users.0.pool_size'],
+    restart: [],
+    added: [],
+    removed: [],
+    changed: [{ database: 'db', username: 'alice' }],
+  });
+});
+
+test('a change of [general] reaches the pools that inherit it', () => {
+  const change = diffConfigs(full(), { ...full(), general: { ...full().general, connect_timeout: 77 } });
+  assert.deepEqual(change.keys, ['general.connect_timeout']);
+  assert.deepEqual(change.changed, [{ database: 'simple_db', username: 'simple_user' }]);
+});
+
+test('pools that come and go, keys that need a restart, and servers as one value', () => {
+  const before = load(SMALL).config;
+  const renamed = diffConfigs(before, load(SMALL.replaceAll('pools.db', 'pools.new')).config);
+  assert.deepEqual(renamed.added, [{ database: 'new', username: 'alice' }]);
+  assert.deepEqual(renamed.removed, [{ database: 'db', username: 'alice' }]);
+  assert.deepEqual(renamed.changed, []);
+  assert.ok(
+    renamed.keys.includes('pools.new.users.0.pool_size') && renamed.keys.includes('pools.db.users.0.pool_size'),
+  );
+  const moved = diffConfigs(before, load(afterLine(1, 'port = 1', 'log_client_connections = true')).config);
+  assert.deepEqual([moved.keys, moved.restart], [['general.port', 'general.log_client_connections'], ['general.port']]);
+  const servers = diffConfigs(before, load(SMALL.replace('10.0.0.1', '10.0.0.9')).config);
+  assert.deepEqual(servers.keys, ['pools.db.shards.0.servers']);
+});
