@@ -27,6 +27,7 @@ export const ERRORS = {
     sqlstate: '08P01',
     severity: 'FATAL',
     message: 'a message of type %s and %s bytes is longer than the %s allowed here',
+    setting: 'general.max_message_size',
   },
   unsupported_protocol: {
     sqlstate: '0A000',

@@ -89,6 +89,16 @@ export class Cluster implements PoolOwner {
     return this.shards[shard]?.some(pool => pool.address.role === role) ?? false;
   }
 
+  /** Opens connections to every server before a client asks for one. */
+  warmUp(): void {
+    for (const pool of this.pools) pool.warmUp();
+  }
+
+  /** Closes a window of averages in every pool. */
+  rollAverages(window_s: number): void {
+    for (const pool of this.pools) pool.averages.roll(pool.totals(), window_s);
+  }
+
   /** Ends all pools: those of clients still at work when they are done. */
   retire(): void {
     this.retired = true;

@@ -156,6 +156,17 @@ export class Pool implements ConnectionOwner, LeaseSource {
     clearTimeout(this.#deadline);
   }
 
+  /** Closes every connection, whoever uses it. */
+  destroy(): void {
+    for (const connection of [...this.connections]) connection.close('the pooler is shutting down');
+  }
+
+  /** Opens the first connection before anybody asks for it; what goes wrong is logged. */
+  warmUp(): void {
+    const wanted = Math.max(1, this.settings.min_pool_size) - this.connections.size - this.opening;
+    for (let missing = wanted; missing > 0; missing--) this.#open(this.#owner.defaults);
+  }
+
   connectionClosed(connection: ServerConnection, cause: string): void {
     this.connections.delete(connection);
     const at = this.#idle.indexOf(connection);

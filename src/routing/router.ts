@@ -22,12 +22,17 @@ export interface RouteInput {
 
 /** One client's choices, sticky until it changes them, and the decisions that follow. */
 export class Router {
-  readonly #settings: RoutingSettings;
+  #settings: RoutingSettings;
   /** The role fixed by SET SERVER ROLE; `auto` splits reads and writes; undefined follows the pool's settings. */
   #chosen: 'primary' | 'replica' | 'any' | 'auto' | undefined;
   #primaryReads: boolean | undefined;
 
   constructor(settings: RoutingSettings) {
+    this.#settings = settings;
+  }
+
+  /** A reload changed the pool's settings; the client's choices stay. */
+  configure(settings: RoutingSettings): void {
     this.#settings = settings;
   }
 

@@ -81,6 +81,7 @@ export class ServerConnection {
   #reader: MessageReader | undefined;
   #secret: Buffer = Buffer.alloc(4);
   #lastError: Map<string, string> | undefined;
+  #paused = false;
   #cancels = 0;
   #cancelsSettled: (() => void)[] = [];
   /** Whether the message that is passing in parts goes to the client. */
@@ -169,10 +170,13 @@ export class ServerConnection {
 
   /** Stops reading replies: their client is full. */
   pause(): void {
+    this.#paused = true;
     this.#socket.pause();
   }
 
   resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
     this.#socket.resume();
   }
 
@@ -181,7 +185,7 @@ export class ServerConnection {
     if (this.#exchanges[0] !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
       this.#flushRun(exchange);
-      exchange.owner.reply(local);
+      if (!exchange.silent) exchange.owner.reply(local);
     }
   }
 
@@ -313,6 +317,8 @@ export class ServerConnection {
     }
     if (type === BACKEND.errorResponse && this.#isFatal()) return;
     if (exchange === undefined) return this.#broken(`an unexpected message of type ${String.fromCharCode(type)}`);
+    if (type === BACKEND.errorResponse && !exchange.begun && exchange.sealed && this.#repeats(exchange)) return;
+    this.passLocal(exchange);
     const step = exchange.step(type);
     switch (step) {
       case STEP.illegal:
@@ -336,7 +342,17 @@ export class ServerConnection {
           exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
         if (step === STEP.settle) exchange.settle();
     }
-    this.passLocal(exchange);
+    if (!exchange.sealed) this.passLocal(exchange);
+  }
+
+  /** Keeps an error and all that follows it from the client when the exchange's owner will repeat it. */
+  #repeats(exchange: Exchange): boolean {
+    const { buffer, start, end } = this.#framer;
+    if (exchange.silent || !exchange.owner.repeatsAfter(buffer.subarray(start, end))) return false;
+    exchange.silent = true;
+    this.#passing = false;
+    exchange.skip();
+    return true;
   }
 
   #passOwned(exchange: Exchange): void {
@@ -368,7 +384,7 @@ export class ServerConnection {
       }
     }
     this.#flushRun(exchange);
-    if (!exchange.end()) return this.passLocal(exchange);
+    if (!exchange.end()) return;
     this.#exchanges.shift();
     exchange.owner.exchangeEnded(status);
   }

@@ -90,6 +90,8 @@ export interface ExchangeOwner {
   reply(bytes: Buffer): void;
   /** An ErrorResponse, still to be passed on; its place in the order is now. */
   replyError(message: Buffer): void;
+  /** Whether this ErrorResponse, the server's first reply, is to be kept back because the exchange is repeated. */
+  repeatsAfter(message: Buffer): boolean;
   /** A CommandComplete passed by; `tag` starts at `buffer[start]`. */
   completed(buffer: Buffer, start: number, end: number): void;
   /** A ParameterStatus came for this session. */
@@ -105,8 +107,8 @@ export interface ExchangeOwner {
 /** The queue of replies owed for one exchange. */
 export class Exchange {
   readonly owner: ExchangeOwner;
-  /** Whether replies go nowhere: pglynx's own SETs, checks and cleanups. */
-  readonly silent: boolean;
+  /** Whether replies go nowhere: pglynx's own SETs, checks and cleanups, and what is going to be repeated. */
+  silent: boolean;
   /** Whether the last thing sent ends in a ReadyForQuery. */
   sealed = false;
   /** Whether copy-in mode is on: the server takes CopyData and ignores Sync and Flush. */
@@ -133,6 +135,7 @@ export class Exchange {
 
   /** Makes a finished exchange ready for the next batch. */
   reset(): void {
+    this.silent = false;
     this.sealed = false;
     this.copyIn = false;
     this.skipping = false;

@@ -1,5 +1,6 @@
 /** Prepared statements: one shared object per text and parameter types, and which of them a server connection holds. */
 import { LRUCache } from 'lru-cache';
+import type { Statement } from '../sql/statement.ts';
 import { message, stringEnd } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
 
@@ -19,6 +20,10 @@ export class PreparedStatement {
   readonly parse: Buffer;
   /** Parse messages for it so far; a text seen once is likely never seen again. */
   uses = 0;
+  /** Counts how often its result type changed: connections that prepared an earlier revision prepare it anew. */
+  revision = 0;
+  /** What the grammar says of the text, once somebody asked. */
+  analysis: Statement | undefined;
 
   constructor(id: number, definition: Buffer) {
     this.name = `${STATEMENT_PREFIX}${id}`;
@@ -76,18 +81,14 @@ export class StatementCatalog {
     statement.uses++;
     return statement;
   }
-
-  /** Forgets a statement whose result type changed: its text is prepared afresh under a new name. */
-  renew(statement: PreparedStatement): void {
-    this.#byDefinition.delete(statement.definition.toString('latin1'));
-  }
 }
 
 /** The statements that one server connection holds, least recently used first. */
 export class ServerStatements {
-  readonly #held = new Set<PreparedStatement>();
+  /** Each with the revision that was prepared. */
+  readonly #held = new Map<PreparedStatement, number>();
   /** Statements kept; beyond it the least recently used is closed. */
-  size_max: number;
+  readonly size_max: number;
   /** What the server's unnamed statement is. */
   unnamed: PreparedStatement | undefined;
   #newest: PreparedStatement | undefined;
@@ -100,21 +101,24 @@ export class ServerStatements {
     return this.#held.size;
   }
 
+  /** Whether the connection holds it, be it an earlier revision. */
   has(statement: PreparedStatement): boolean {
     return this.#held.has(statement);
   }
 
-  /** Whether the connection holds it; marks it as used now. */
+  /** Whether the connection holds it as it is now; marks it as used. */
   touch(statement: PreparedStatement): boolean {
-    if (statement === this.#newest) return true;
-    if (!this.#held.delete(statement)) return false;
-    this.#held.add(statement);
-    this.#newest = statement;
+    const revision = this.#held.get(statement);
+    if (revision !== statement.revision) return false;
+    if (statement !== this.#newest) {
+      this.#held.delete(statement);
+      this.add(statement);
+    }
     return true;
   }
 
   add(statement: PreparedStatement): void {
-    this.#held.add(statement);
+    this.#held.set(statement, statement.revision);
     this.#newest = statement;
   }
 
@@ -123,12 +127,13 @@ export class ServerStatements {
     if (this.#newest === statement) this.#newest = undefined;
   }
 
-  /** The statement to close so that one more fits, if it takes one. */
-  evict(): PreparedStatement | undefined {
-    if (this.#held.size < Math.max(1, this.size_max)) return undefined;
-    const [oldest] = this.#held;
-    this.remove(oldest);
-    return oldest;
+  /** The statement to close so that `statement` fits: an earlier revision of it, or the least recently used. */
+  evictFor(statement: PreparedStatement): PreparedStatement | undefined {
+    let evicted: PreparedStatement | undefined;
+    if (this.#held.has(statement)) evicted = statement;
+    else if (this.#held.size >= Math.max(1, this.size_max)) [evicted] = this.#held.keys();
+    if (evicted !== undefined) this.remove(evicted);
+    return evicted;
   }
 
   /** DEALLOCATE ALL or DISCARD ALL ran. */

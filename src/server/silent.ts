@@ -26,6 +26,10 @@ export class SilentOwner implements ExchangeOwner {
   parameterChanged(): void {}
   copyInStarted(): void {}
 
+  repeatsAfter(): boolean {
+    return false;
+  }
+
   replyError(message: Buffer): void {
     this.#error ??= errorFields(message, 0, message.length);
   }

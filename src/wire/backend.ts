@@ -119,11 +119,15 @@ export function noticeResponse(text: string, detail?: string): Buffer {
   return fieldsMessage(BACKEND.noticeResponse, fields);
 }
 
-/** An ErrorResponse or NoticeResponse made of these (field, value) pairs. */
-export function fieldsMessage(type: number, fields: Iterable<readonly string[]>): Buffer {
+/** An ErrorResponse or NoticeResponse made of fields, each a letter and its value in one or several pieces. */
+export function fieldsMessage(
+  type: number,
+  fields: Iterable<readonly string[]>,
+  encoding: 'utf8' | 'latin1' = 'utf8',
+): Buffer {
   let body = '';
-  for (const [field, value] of fields) body += `${field}${value}\0`;
-  return message(type, Buffer.from(`${body}\0`));
+  for (const field of fields) body += `${field.join('')}\0`;
+  return message(type, Buffer.from(`${body}\0`, encoding));
 }
 
 /** The fields of the ErrorResponse or NoticeResponse at `buffer[start, end)`; any of them may be missing. */

@@ -1,0 +1,227 @@
+/** A client's messages up to Query, Sync or Flush: what they say, which statements they name, what they leave behind. */
+import type { Undo } from '../server/exchange.ts';
+import { type PreparedStatement, type StatementCatalog, splitParse } from '../server/prepared.ts';
+import { EFFECT, type Statement } from '../sql/statement.ts';
+import { mayLeaveState } from '../sql/suspicion.ts';
+import { nameStart, SYNC, stringEnd } from '../wire/frontend.ts';
+import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
+import type { ClientStatements } from './statements.ts';
+
+/** Analyses SQL text with PostgreSQL's grammar. */
+export interface Inspector {
+  analyze(text: string): Statement;
+}
+
+/** One message of a batch: `buffer[start, end)`, perhaps only the head of a long one. */
+export interface BatchItem {
+  readonly type: number;
+  readonly buffer: Buffer;
+  readonly start: number;
+  readonly end: number;
+  /** The statement that a Parse, Bind, Describe or Close names; undefined for an unknown name and other messages. */
+  readonly statement: PreparedStatement | undefined;
+  /** The client's name for it. */
+  readonly name: string;
+  /** Where that name stands. */
+  readonly nameFrom: number;
+  readonly nameTo: number;
+  /** A Parse under a name that is taken: whose it is. */
+  readonly taken: PreparedStatement | undefined;
+  readonly undo: Undo | undefined;
+}
+
+/** What a batch needs to read its messages. */
+export interface BatchContext {
+  readonly inspector: Inspector;
+  readonly catalog: StatementCatalog;
+  readonly statements: ClientStatements;
+}
+
+export class Batch {
+  readonly items: BatchItem[] = [];
+  /** Bytes gathered. */
+  length = 0;
+  /** Whether every statement is provably a read; undefined while none has been inspected. */
+  read: boolean | undefined;
+  /** Bits of EFFECT that its statements may leave. */
+  effects = 0;
+  /** Whether it binds or executes anything, so that work is done before a Sync comes. */
+  runs = false;
+  /** Whether it ends in a message that is answered by ReadyForQuery. */
+  sealed = false;
+  /** Analysis of the batch's Query, if it is one and was inspected. */
+  query: Statement | undefined;
+
+  readonly #context: BatchContext;
+
+  constructor(context: BatchContext) {
+    this.#context = context;
+  }
+
+  get empty(): boolean {
+    return this.items.length === 0;
+  }
+
+  /** Starts over, keeping nothing. */
+  clear(): void {
+    this.items.length = 0;
+    this.length = 0;
+    this.read = undefined;
+    this.effects = 0;
+    this.runs = false;
+    this.sealed = false;
+    this.query = undefined;
+  }
+
+  /** Takes back what its messages assumed, the newest first: it will not be sent. */
+  abandon(): void {
+    for (let at = this.items.length - 1; at >= 0; at--) this.items[at].undo?.undo();
+    this.clear();
+  }
+
+  /**
+   * Adds a message, `partial` when more of it follows. `inspect` says whether to judge reads and writes.
+   * Answers what is wrong with a malformed one.
+   */
+  add(
+    type: number,
+    buffer: Buffer,
+    start: number,
+    end: number,
+    partial: boolean,
+    inspect: boolean,
+  ): string | undefined {
+    this.length += end - start;
+    switch (type) {
+      case FRONTEND.query:
+        this.sealed = true;
+        this.#addQuery(buffer, start, end, partial, inspect);
+        return undefined;
+      case FRONTEND.parse:
+        return this.#addParse(buffer, start, end, inspect);
+      case FRONTEND.bind:
+        this.runs = true;
+        return this.#addNaming(type, buffer, start, end, inspect);
+      case FRONTEND.describe:
+      case FRONTEND.close:
+        return this.#addNaming(type, buffer, start, end, inspect);
+      case FRONTEND.functionCall:
+        this.sealed = true;
+        this.read = false;
+        this.effects |= EFFECT.unknown;
+        break;
+      case FRONTEND.sync:
+        this.sealed = true;
+        break;
+      case FRONTEND.execute:
+        this.runs = true;
+        break;
+    }
+    this.#push(type, buffer, start, end);
+    return undefined;
+  }
+
+  /** Adds a Sync that the client did not send. */
+  addSync(): void {
+    this.sealed = true;
+    this.#push(FRONTEND.sync, SYNC, 0, SYNC.length);
+  }
+
+  #addQuery(buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): void {
+    const from = start + HEADER_LENGTH;
+    const whole = !partial && buffer.indexOf(0, from) === end - 1;
+    if (!whole) this.#judge(undefined);
+    else if (inspect) {
+      this.query = this.#context.inspector.analyze(buffer.toString('utf8', from, end - 1));
+      this.#judge(this.query);
+    } else if (mayLeaveState(buffer.toString('latin1', from, end - 1))) {
+      this.query = this.#context.inspector.analyze(buffer.toString('utf8', from, end - 1));
+      this.effects |= this.query.effects;
+    }
+    this.#push(FRONTEND.query, buffer, start, end);
+  }
+
+  #addParse(buffer: Buffer, start: number, end: number, inspect: boolean): string | undefined {
+    const parts = splitParse(buffer, start, end);
+    if (parts === undefined) return 'invalid string in message';
+    const { nameEnd } = parts;
+    const nameFrom = start + HEADER_LENGTH;
+    const name = buffer.toString('utf8', nameFrom, nameEnd);
+    const { catalog, statements } = this.#context;
+    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end));
+    this.#judgeStatement(statement, inspect);
+    const taken = name === '' ? undefined : statements.find(name);
+    const undo = taken === undefined ? statements.define(name, statement) : undefined;
+    this.items.push({
+      type: FRONTEND.parse,
+      buffer,
+      start,
+      end,
+      statement,
+      name,
+      nameFrom,
+      nameTo: nameEnd,
+      taken,
+      undo,
+    });
+    return undefined;
+  }
+
+  /** Bind, Describe or Close. */
+  #addNaming(type: number, buffer: Buffer, start: number, end: number, inspect: boolean): string | undefined {
+    let nameFrom = nameStart(type, start);
+    let nameTo = stringEnd(buffer, nameFrom, end);
+    if (nameTo !== -1 && type === FRONTEND.bind) {
+      nameFrom = nameTo + 1;
+      nameTo = stringEnd(buffer, nameFrom, end);
+    }
+    if (nameTo === -1) return 'invalid string in message';
+    if (type !== FRONTEND.bind && buffer[start + HEADER_LENGTH] !== OF_STATEMENT) {
+      this.#push(type, buffer, start, end);
+      return undefined;
+    }
+    const name = nameFrom === nameTo ? '' : buffer.toString('utf8', nameFrom, nameTo);
+    const { statements } = this.#context;
+    const statement = statements.find(name);
+    if (type !== FRONTEND.close) this.#judgeStatement(statement, inspect);
+    const undo = type === FRONTEND.close ? statements.close(name) : undefined;
+    this.items.push({ type, buffer, start, end, statement, name, nameFrom, nameTo, taken: undefined, undo });
+    return undefined;
+  }
+
+  #push(type: number, buffer: Buffer, start: number, end: number): void {
+    this.items.push({
+      type,
+      buffer,
+      start,
+      end,
+      statement: undefined,
+      name: '',
+      nameFrom: 0,
+      nameTo: 0,
+      taken: undefined,
+      undo: undefined,
+    });
+  }
+
+  #judgeStatement(statement: PreparedStatement | undefined, inspect: boolean): void {
+    if (statement === undefined) {
+      this.#judge(undefined);
+      return;
+    }
+    if (statement.analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
+      statement.analysis = this.#context.inspector.analyze(statement.text);
+    }
+    if (inspect) this.#judge(statement.analysis);
+    else this.effects |= statement.analysis?.effects ?? 0;
+  }
+
+  /** Adds one judgement; what could not be inspected counts as a write that may leave anything. */
+  #judge(statement: Statement | undefined): void {
+    this.read = this.read !== false && (statement?.read ?? false);
+    this.effects |= statement?.effects ?? EFFECT.unknown;
+  }
+}
+
+/** The kind byte of Describe and Close: 'S' for a statement, 'P' for a portal. */
+const OF_STATEMENT = 0x53;

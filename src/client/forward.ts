@@ -1,0 +1,191 @@
+/** Sends a batch to a leased connection: statements under their shared names, missing ones prepared in front. */
+import type { ServerConnection } from '../server/connection.ts';
+import { type Exchange, OWED, type Undo } from '../server/exchange.ts';
+import { type PreparedStatement, parseMessage, STATEMENT_PREFIX } from '../server/prepared.ts';
+import { adjustLength, closeStatement, FLUSH, renamed, SYNC } from '../wire/frontend.ts';
+import { FRONTEND, STATUS } from '../wire/protocol.ts';
+import type { Batch, BatchItem } from './batch.ts';
+
+/** What names of pglynx's own are replaced by when a client uses one that it never prepared. */
+const NOBODY = Buffer.from('unknown statement');
+const UNNAMED = Buffer.alloc(0);
+
+/** Sends `batch` as (the next part of) `exchange`. */
+export function forwardBatch(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
+  for (const item of batch.items) {
+    switch (item.type) {
+      case FRONTEND.query:
+        connection.statements.unnamed = undefined;
+        raw(item, connection);
+        exchange.owe(OWED.query);
+        break;
+      case FRONTEND.parse:
+        forwardParse(item, connection, exchange);
+        break;
+      case FRONTEND.bind:
+        forwardNamed(item, connection, exchange);
+        exchange.owe(OWED.bind);
+        break;
+      case FRONTEND.describe:
+        if (item.nameFrom === 0) raw(item, connection);
+        else forwardNamed(item, connection, exchange);
+        exchange.owe(OWED.describe);
+        break;
+      case FRONTEND.close:
+        forwardClose(item, connection, exchange);
+        break;
+      case FRONTEND.execute:
+        raw(item, connection);
+        exchange.owe(OWED.execute);
+        break;
+      case FRONTEND.functionCall:
+        raw(item, connection);
+        exchange.owe(OWED.functionCall);
+        break;
+      case FRONTEND.sync:
+        connection.write(SYNC);
+        exchange.owe(OWED.sync);
+        break;
+      case FRONTEND.flush:
+        connection.write(FLUSH);
+        break;
+    }
+  }
+  if (!exchange.sealed) connection.passLocal(exchange);
+}
+
+function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): void {
+  connection.write(start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end));
+}
+
+function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
+  const { statement, taken, name } = item;
+  if (statement === undefined) return;
+  const { statements, counters } = connection;
+  if (taken !== undefined) {
+    // The server itself refuses the second Parse of a name, after it has looked at the text as PostgreSQL does.
+    prepare(taken, connection, exchange);
+    connection.write(parseMessage(taken.name, statement.definition));
+    exchange.owe(OWED.parse);
+  } else if (name === '' && !isShared(statement, connection)) {
+    raw(item, connection);
+    statements.unnamed = statement;
+    exchange.owe(
+      OWED.parse,
+      both(item.undo, () => dropUnnamed(connection, statement)),
+    );
+  } else if (statements.touch(statement) && connection.status !== STATUS.failed) {
+    counters.prepare_hits++;
+    exchange.owe(OWED.parseLocal, item.undo);
+  } else {
+    counters.prepare_misses++;
+    makeRoom(statement, connection, exchange);
+    connection.write(statement.parse);
+    statements.add(statement);
+    exchange.owe(
+      OWED.parse,
+      both(item.undo, () => statements.remove(statement)),
+    );
+  }
+}
+
+/**
+ * Whether an unnamed statement is worth a shared name: a plain statement that came before. Inside a transaction it
+ * stays unnamed, so that PostgreSQL looks at its text afresh, as it would without a pooler.
+ */
+function isShared(statement: PreparedStatement, connection: ServerConnection): boolean {
+  return (
+    statement.uses > 1 &&
+    statement.analysis?.plain === true &&
+    connection.status === STATUS.idle &&
+    connection.statements.size_max > 0
+  );
+}
+
+/** A Bind or Describe of a statement. */
+function forwardNamed(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
+  const { statement, name } = item;
+  if (statement !== undefined) {
+    rename(
+      item,
+      connection,
+      name === '' ? nameForUnnamed(statement, connection, exchange) : prepare(statement, connection, exchange),
+    );
+    return;
+  }
+  if (name === '') {
+    // Another client's unnamed statement may still be there: PostgreSQL's own error must come, not its rows.
+    connection.write(closeStatement(''));
+    connection.statements.unnamed = undefined;
+    exchange.owe(OWED.closeInjected);
+    raw(item, connection);
+  } else if (name.startsWith(STATEMENT_PREFIX)) rename(item, connection, NOBODY);
+  else raw(item, connection);
+}
+
+/** Sees to it that the connection holds `statement`; answers its name there. */
+function prepare(statement: PreparedStatement, connection: ServerConnection, exchange: Exchange): Buffer {
+  const { statements, counters } = connection;
+  if (statements.touch(statement)) counters.prepare_hits++;
+  else {
+    counters.prepare_misses++;
+    makeRoom(statement, connection, exchange);
+    connection.write(statement.parse);
+    statements.add(statement);
+    exchange.owe(OWED.parseInjected, { undo: () => statements.remove(statement) });
+  }
+  return statement.nameBytes;
+}
+
+/** The same for a client's unnamed statement, which may be on the server under either name. */
+function nameForUnnamed(statement: PreparedStatement, connection: ServerConnection, exchange: Exchange): Buffer {
+  const { statements } = connection;
+  if (statements.unnamed === statement) return UNNAMED;
+  if (statements.touch(statement)) return statement.nameBytes;
+  connection.write(parseMessage('', statement.definition));
+  statements.unnamed = statement;
+  exchange.owe(OWED.parseInjected, { undo: () => dropUnnamed(connection, statement) });
+  return UNNAMED;
+}
+
+function forwardClose(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
+  const { statement, name, nameFrom } = item;
+  // The server keeps a shared statement for others; a name it may know from SQL's PREPARE it closes itself.
+  if (nameFrom !== 0 && (statement !== undefined || name === '' || name.startsWith(STATEMENT_PREFIX))) {
+    exchange.owe(OWED.closeLocal, item.undo);
+    return;
+  }
+  raw(item, connection);
+  exchange.owe(OWED.close);
+}
+
+/** Closes what has to go so that the connection can prepare `statement`. */
+function makeRoom(statement: PreparedStatement, connection: ServerConnection, exchange: Exchange): void {
+  const { statements, counters } = connection;
+  const evicted = statements.evictFor(statement);
+  if (evicted === undefined) return;
+  counters.prepare_evictions++;
+  connection.write(closeStatement(evicted.name));
+  exchange.owe(OWED.closeInjected, { undo: () => statements.add(evicted) });
+}
+
+/** Sends a message under another statement name; of a long one this is the head. */
+function rename(item: BatchItem, connection: ServerConnection, name: Buffer): void {
+  const { buffer, start, end, nameFrom, nameTo } = item;
+  const copy = renamed(buffer, start, end, nameFrom, nameTo, name);
+  adjustLength(copy, name.length - (nameTo - nameFrom));
+  connection.write(copy);
+}
+
+function dropUnnamed(connection: ServerConnection, statement: PreparedStatement): void {
+  if (connection.statements.unnamed === statement) connection.statements.unnamed = undefined;
+}
+
+function both(first: Undo | undefined, second: () => void): Undo {
+  return {
+    undo: () => {
+      first?.undo();
+      second();
+    },
+  };
+}

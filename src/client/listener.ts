@@ -1,0 +1,233 @@
+/** Accepts clients: logs each in, within client_login_timeout, and hands it to a session, a console or the exit. */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { KeyCache } from '../auth/secret.ts';
+import { errorText, PgError, pgError } from '../errors.ts';
+import { Outbox } from '../net/outbox.ts';
+import { welcome } from '../pool/welcome.ts';
+import { startupSettings } from '../server/parameters.ts';
+import { AUTHENTICATION_OK, backendKeyData, errorResponse, parameterStatus, READY_IDLE } from '../wire/backend.ts';
+import { Framer } from '../wire/framer.ts';
+import { FRONTEND, LOGIN_MESSAGE_LENGTH_MAX, MESSAGE_LENGTH_MAX } from '../wire/protocol.ts';
+import { type Cancelable, type CancelKey, CancelKeys } from './cancel.ts';
+import { Session, type SessionContext } from './session.ts';
+import {
+  type Account,
+  authenticate,
+  readStartup,
+  StartupAborted,
+  StartupChannel,
+  type StartupRequest,
+} from './startup.ts';
+
+/** A client of the admin database, once logged in. */
+export interface ConsoleClient {
+  start(): void;
+  drained?(): void;
+}
+
+/** A logged-in client of the admin database, before its console exists. */
+export interface ConsoleLogin {
+  readonly id: number;
+  readonly user: string;
+  readonly database: string;
+  readonly application_name: string;
+}
+
+/** What the listener needs of the process. */
+export interface ListenerContext extends Omit<SessionContext, 'ended'> {
+  readonly keys: KeyCache;
+  /** Milliseconds. */
+  readonly client_login_timeout: () => number;
+  /** Bytes. */
+  readonly max_message_size: () => number;
+  readonly keepalive_idle_s: () => number;
+  /** How `user` proves itself for `database`; an account without a password when there is no such user. */
+  account(database: string, user: string): Account;
+  isAdmin(database: string): boolean;
+  /** ParameterStatus of the admin database. */
+  adminParameters(application_name: string): ReadonlyMap<string, string>;
+  openConsole(socket: Socket, framer: Framer, outbox: Outbox, login: ConsoleLogin, ended: () => void): ConsoleClient;
+  /** Why a new client may not come in, if it may not. */
+  refusal(isAdmin: boolean): PgError | undefined;
+  connected(session: Session): void;
+  disconnected(session: Session, cause: string): void;
+  loginFailed(address: string, error: PgError): void;
+}
+
+/** Bytes that may wait in a client's socket before its server connection is no longer read. */
+const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, highWaterMark: 262_144 };
+
+export class Listener {
+  readonly cancelKeys = new CancelKeys();
+  readonly #context: ListenerContext;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #nextId = 1;
+
+  constructor(context: ListenerContext) {
+    this.#context = context;
+    this.#server = createServer(SOCKET_OPTIONS, socket => void this.#accept(socket));
+  }
+
+  /**
+   * Binds the address.
+   * @throws Error it is taken or not ours
+   */
+  async listen(host: string, port: number): Promise<{ host: string; port: number }> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen({ host, port, backlog: 4096 }, () => {
+        this.#server.off('error', reject);
+        resolve();
+      });
+    });
+    const address = this.#server.address();
+    return { host, port: typeof address === 'object' && address !== null ? address.port : port };
+  }
+
+  /** Takes no more clients. */
+  close(): void {
+    this.#server.close();
+  }
+
+  /** Cuts off everybody. */
+  destroy(): void {
+    this.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #accept(socket: Socket): Promise<void> {
+    const { max_message_size, keepalive_idle_s, client_login_timeout } = this.#context;
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    socket.setKeepAlive(true, keepalive_idle_s() * 1000);
+    const held = { types: [FRONTEND.parse], length_max: max_message_size() };
+    const framer = new Framer({ eager: [FRONTEND.copyData], held });
+    framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
+    const channel = new StartupChannel(socket, framer);
+    const timer = setTimeout(() => socket.destroy(), client_login_timeout());
+    try {
+      await this.#logIn(socket, framer, channel);
+    } catch (error) {
+      this.#refuse(socket, error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #logIn(socket: Socket, framer: Framer, channel: StartupChannel): Promise<void> {
+    const request = await readStartup(channel);
+    if (request.kind === 'cancel') {
+      this.cancelKeys.request(request.pid, request.secret);
+      socket.end();
+      return;
+    }
+    channel.startMessages();
+    const { parameters } = request;
+    const user = parameters.get('user') ?? '';
+    const database = parameters.get('database') || user;
+    if (user === '') throw pgError('no_user_name');
+    const isAdmin = this.#context.isAdmin(database);
+    const refusal = this.#context.refusal(isAdmin);
+    if (refusal !== undefined) throw refusal;
+    await authenticate(channel, user, this.#context.account(database, user), this.#context.keys);
+    if (isAdmin) this.#openConsole(socket, framer, channel, request, user, database);
+    else await this.#openSession(socket, framer, channel, request, user, database);
+  }
+
+  #openConsole(
+    socket: Socket,
+    framer: Framer,
+    channel: StartupChannel,
+    { parameters }: StartupRequest,
+    user: string,
+    database: string,
+  ): void {
+    const application_name = parameters.get('application_name') ?? '';
+    const relay = new Relay();
+    const outbox = new Outbox(socket, relay);
+    const login = { id: this.#nextId++, user, database, application_name };
+    const key = this.cancelKeys.issue(relay);
+    const console = this.#context.openConsole(socket, framer, outbox, login, () => this.cancelKeys.revoke(key));
+    relay.client = console;
+    greet(outbox, this.#context.adminParameters(application_name), key);
+    channel.detach();
+    framer.length_max = MESSAGE_LENGTH_MAX;
+    console.start();
+  }
+
+  async #openSession(
+    socket: Socket,
+    framer: Framer,
+    channel: StartupChannel,
+    { parameters }: StartupRequest,
+    user: string,
+    database: string,
+  ): Promise<void> {
+    const cluster = this.#context.clusterFor(database, user);
+    if (cluster === undefined) throw pgError('unknown_database', database, user);
+    if (asksForReplication(parameters)) throw pgError('replication_unsupported');
+    const { profile, parameters: reported } = await welcome(cluster, startupSettings(parameters));
+    if (socket.destroyed) throw new StartupAborted('the client closed the connection');
+    const application_name = parameters.get('application_name') ?? '';
+    const relay = new Relay();
+    const outbox = new Outbox(socket, relay);
+    const key = this.cancelKeys.issue(relay);
+    const login = { id: this.#nextId++, database, user, application_name, cluster, profile };
+    const session = new Session(socket, framer, outbox, login, {
+      inspector: this.#context.inspector,
+      clusterFor: this.#context.clusterFor,
+      ended: (ended, cause) => {
+        this.cancelKeys.revoke(key);
+        this.#context.disconnected(ended, cause);
+      },
+    });
+    relay.client = session;
+    greet(outbox, reported, key);
+    channel.detach();
+    framer.length_max = MESSAGE_LENGTH_MAX;
+    this.#context.connected(session);
+    session.start();
+  }
+
+  #refuse(socket: Socket, error: unknown): void {
+    if (error instanceof StartupAborted) {
+      socket.destroy();
+      return;
+    }
+    const refusal = error instanceof PgError ? error : pgError('internal', errorText(error));
+    refusal.severity = 'FATAL';
+    this.#context.loginFailed(`${socket.remoteAddress}:${socket.remotePort}`, refusal);
+    socket.end(errorResponse(refusal));
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  }
+}
+
+/** Milliseconds for a refused client to read why. */
+const LINGER_MS = 2000;
+
+/** Stands in for a client that is being made: the outbox and the cancel key exist before it does. */
+class Relay implements Cancelable {
+  client: { cancel?(): void; drained?(): void } | undefined;
+
+  cancel(): void {
+    this.client?.cancel?.();
+  }
+
+  drained(): void {
+    this.client?.drained?.();
+  }
+}
+
+/** Everything between a passed login and the first ReadyForQuery. */
+function greet(outbox: Outbox, parameters: ReadonlyMap<string, string>, key: CancelKey): void {
+  outbox.push(AUTHENTICATION_OK);
+  for (const [name, value] of parameters) outbox.push(parameterStatus(name, value));
+  outbox.push(backendKeyData(key.pid, key.secret));
+  outbox.push(READY_IDLE);
+}
+
+function asksForReplication(parameters: ReadonlyMap<string, string>): boolean {
+  const value = parameters.get('replication')?.toLowerCase();
+  return value !== undefined && !['false', 'off', 'no', '0', ''].includes(value);
+}

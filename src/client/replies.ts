@@ -1,0 +1,169 @@
+/** Takes what a server connection yields for one client: passes replies on and learns from them what changed. */
+import { type PgError, pgError } from '../errors.ts';
+import type { Outbox } from '../net/outbox.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import { DIRTY } from '../server/connection.ts';
+import type { Exchange, ExchangeOwner } from '../server/exchange.ts';
+import { isFollowed } from '../server/parameters.ts';
+import { STATEMENT_PREFIX } from '../server/prepared.ts';
+import { EFFECT } from '../sql/statement.ts';
+import { errorFields, errorResponse, fieldsMessage } from '../wire/backend.ts';
+import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
+import type { Batch } from './batch.ts';
+import type { ClientSettings } from './settings.ts';
+import type { ClientStatements } from './statements.ts';
+
+/** The session that replies belong to. */
+export interface RepliesOwner {
+  readonly gone: boolean;
+  readonly connection: ServerConnection | undefined;
+  readonly exchange: Exchange;
+  readonly batch: Batch;
+  readonly statements: ClientStatements;
+  readonly settings: ClientSettings;
+  exchangeEnded(status: number): void;
+  /** Sends the batch under way once more. */
+  repeat(): void;
+  connectionLost(error: PgError): void;
+  /** More of the client's messages may be taken now. */
+  process(): void;
+}
+
+export class Replies implements ExchangeOwner {
+  /** Set when pglynx cancelled the statement for statement_timeout: the server's error is told as that. */
+  timedOut = false;
+
+  readonly #owner: RepliesOwner;
+  readonly #outbox: Outbox;
+  #repeatable = false;
+  #repeating = false;
+
+  constructor(owner: RepliesOwner, outbox: Outbox) {
+    this.#owner = owner;
+    this.#outbox = outbox;
+  }
+
+  /** A batch is sent; `repeatable` when it is a whole exchange outside a transaction, kept until its end. */
+  begin(repeatable: boolean): void {
+    this.#repeatable = repeatable;
+  }
+
+  reply(bytes: Buffer): void {
+    if (this.#owner.gone) return;
+    this.#outbox.push(bytes);
+    if (this.#outbox.full) this.#owner.connection?.pause();
+  }
+
+  replyError(message: Buffer): void {
+    if (isStalePlan(message)) this.#renewStatements();
+    if (this.timedOut && sqlstateOf(message) === QUERY_CANCELED)
+      this.reply(errorResponse(pgError('statement_timeout')));
+    else this.reply(this.#inClientsNames(message));
+    // After an error the server may wait for a Sync that the client has yet to send.
+    if (!this.#owner.exchange.sealed) this.#owner.process();
+  }
+
+  repeatsAfter(message: Buffer): boolean {
+    if (!this.#repeatable || !isStalePlan(message)) return false;
+    this.#repeatable = false;
+    this.#repeating = true;
+    this.#renewStatements();
+    return true;
+  }
+
+  completed(buffer: Buffer, start: number, end: number): void {
+    const first = buffer[start];
+    // S: SET; D: DISCARD, DEALLOCATE, DECLARE; R: RESET; P: PREPARE; L: LISTEN. SELECT is passed over at its third letter.
+    if (first === 0x53 ? buffer[start + 2] !== 0x54 : !TAG_INITIALS.has(first)) return;
+    const { connection, batch, statements, settings } = this.#owner;
+    if (connection === undefined) return;
+    const tag = buffer.toString('latin1', start, end - 1);
+    switch (tag) {
+      case 'DISCARD ALL':
+        connection.dirty = 0;
+        connection.profile = connection.options.startup;
+        settings.restart();
+        connection.statements.clear();
+        statements.clear();
+        break;
+      case 'DEALLOCATE ALL':
+        connection.statements.clear();
+        statements.clear();
+        break;
+      case 'RESET':
+        settings.resetting = true;
+        connection.dirty |= DIRTY.settings;
+        break;
+      default:
+        // What could not be inspected tells by its tags what it did.
+        if ((batch.effects & EFFECT.unknown) !== 0) connection.dirty |= TAG_LEFTOVERS.get(tag) ?? 0;
+    }
+  }
+
+  parameterChanged(name: string, value: string): void {
+    const { connection, settings } = this.#owner;
+    if (connection === undefined || !isFollowed(name)) return;
+    connection.dirty |= DIRTY.settings;
+    settings.reported(name, value);
+  }
+
+  copyInStarted(): void {
+    this.#owner.process();
+  }
+
+  exchangeEnded(status: number): void {
+    this.timedOut = false;
+    this.#owner.settings.resetting = false;
+    if (this.#repeating) {
+      this.#repeating = false;
+      if (!this.#owner.gone) return this.#owner.repeat();
+    }
+    this.#owner.exchangeEnded(status);
+  }
+
+  connectionLost(cause: string, error: Map<string, string> | undefined): void {
+    const { connection, exchange, batch } = this.#owner;
+    const { host = '', port = 0 } = connection?.options ?? {};
+    const server = `${host}:${port}`;
+    const text = error?.get('M') ?? cause;
+    if (connection === undefined) return;
+    const inTransaction = connection.status !== STATUS.idle;
+    if (inTransaction || exchange.torn) this.#owner.connectionLost(pgError('server_lost_in_transaction', server, text));
+    else if (batch.read === true) this.#owner.connectionLost(pgError('server_lost', server, text));
+    else this.#owner.connectionLost(pgError('outcome_unknown', server, text));
+  }
+
+  /** Every connection prepares these statements anew before it uses them again. */
+  #renewStatements(): void {
+    for (const { statement } of this.#owner.batch.items) if (statement !== undefined) statement.revision++;
+  }
+
+  /** An ErrorResponse in which statements have the client's names. */
+  #inClientsNames(message: Buffer): Buffer {
+    if (!message.includes(STATEMENT_PREFIX)) return message;
+    if (message.length !== message.readUInt32BE(1) + 1) return message;
+    const body = message.toString('latin1', HEADER_LENGTH, message.length - 1);
+    const fields = body.split('\0').map(field => [this.#owner.statements.translate(field)]);
+    return fieldsMessage(BACKEND.errorResponse, fields.slice(0, -1), 'latin1');
+  }
+}
+
+const QUERY_CANCELED = '57014';
+const TAG_INITIALS = new Set(['D', 'R', 'P', 'L'].map(letter => letter.charCodeAt(0)));
+const TAG_LEFTOVERS = new Map<string, number>([
+  ['SET', DIRTY.settings],
+  ['PREPARE', DIRTY.prepared],
+  ['LISTEN', DIRTY.listen],
+  ['DECLARE CURSOR', DIRTY.cursors],
+]);
+
+function sqlstateOf(message: Buffer): string | undefined {
+  return errorFields(message, 0, message.length).get('C');
+}
+
+/** "cached plan must not change result type", told by the function that raises it, whatever the language. */
+function isStalePlan(message: Buffer): boolean {
+  if (!message.includes('RevalidateCachedQuery')) return false;
+  const fields = errorFields(message, 0, message.length);
+  return fields.get('C') === '0A000' && fields.get('R') === 'RevalidateCachedQuery';
+}

@@ -1,0 +1,214 @@
+/** From a new socket to a logged-in client: startup packets, password exchange, welcome. Everything before is bounded. */
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
+import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
+import { PgError, pgError } from '../errors.ts';
+import { MessageReader } from '../net/messages.ts';
+import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
+import type { Framer } from '../wire/framer.ts';
+import { AUTHENTICATION, FRONTEND, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
+
+/** How a client proves who it is. */
+export type AuthType = 'trust' | 'md5' | 'scram-sha-256';
+
+/** What is known of a user who wants to log in. */
+export interface Account {
+  readonly auth_type: AuthType;
+  /** Undefined for nobody: the exchange takes place and fails. */
+  readonly password: string | undefined;
+}
+
+/** What a startup packet asked for. */
+export interface StartupRequest {
+  readonly kind: 'startup';
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
+/** A CancelRequest, instead of a login. */
+export interface CancelRequest {
+  readonly kind: 'cancel';
+  readonly pid: number;
+  readonly secret: Buffer;
+}
+
+/** The client went away before it asked for anything. */
+export class StartupAborted extends Error {}
+
+/** Reads a socket during login: first packets without a type byte, then messages. */
+export class StartupChannel {
+  readonly reader: MessageReader;
+  readonly #socket: Socket;
+  #bytes: Buffer = Buffer.alloc(0);
+  #wake: (() => void) | undefined;
+  #ended: string | undefined;
+  #inPackets = true;
+  readonly #onData = (chunk: Buffer) => this.#data(chunk);
+
+  constructor(socket: Socket, framer: Framer) {
+    this.#socket = socket;
+    this.reader = new MessageReader(framer);
+    socket.on('data', this.#onData);
+    socket.on('error', error => this.#end(error.message));
+    socket.on('close', () => this.#end('the client closed the connection'));
+  }
+
+  send(bytes: Buffer): void {
+    this.#socket.write(bytes);
+  }
+
+  /** The next packet without its length word. */
+  async packet(): Promise<Buffer> {
+    for (;;) {
+      const length = this.#bytes.length >= 4 ? this.#bytes.readUInt32BE(0) : undefined;
+      if (length !== undefined && (length < 8 || length > STARTUP_LENGTH_MAX)) {
+        throw pgError('protocol_violation', `invalid length of startup packet: ${length}`);
+      }
+      if (length !== undefined && this.#bytes.length >= length) {
+        const packet = this.#bytes.subarray(4, length);
+        this.#bytes = this.#bytes.subarray(length);
+        return packet;
+      }
+      if (this.#ended !== undefined) throw new StartupAborted(this.#ended);
+      await new Promise<void>(resolve => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  /** Packets are over: what comes now has a type byte. */
+  startMessages(): void {
+    this.#inPackets = false;
+    this.#socket.resume();
+    if (this.#bytes.length > 0) this.reader.feed(this.#bytes);
+  }
+
+  /** The login is over: what comes now is for somebody else. */
+  detach(): void {
+    this.#socket.off('data', this.#onData);
+  }
+
+  #data(chunk: Buffer): void {
+    if (!this.#inPackets) return this.reader.feed(chunk);
+    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    // A packet of the longest kind and a message after it fit; whoever sends more before an answer is up to no good.
+    if (this.#bytes.length > 2 * STARTUP_LENGTH_MAX) this.#socket.pause();
+    this.#wake?.();
+  }
+
+  #end(cause: string): void {
+    this.#ended ??= cause;
+    this.reader.fail(new StartupAborted(cause));
+    this.#wake?.();
+  }
+}
+
+/**
+ * Reads packets up to the StartupMessage or CancelRequest; answers requests for encryption with 'N', once each.
+ * @throws PgError a packet that PostgreSQL would refuse; StartupAborted the client left
+ */
+export async function readStartup(channel: StartupChannel): Promise<StartupRequest | CancelRequest> {
+  const answered = new Set<number>();
+  for (;;) {
+    const packet = await channel.packet();
+    const code = packet.readInt32BE(0);
+    if ((code === REQUEST.ssl || code === REQUEST.gss) && !answered.has(code)) {
+      answered.add(code);
+      channel.send(Buffer.from('N'));
+    } else if (code === REQUEST.cancel) {
+      if (packet.length < 12) throw pgError('protocol_violation', 'invalid length of cancel request');
+      return { kind: 'cancel', pid: packet.readInt32BE(4), secret: Buffer.from(packet.subarray(8)) };
+    } else return { kind: 'startup', parameters: startupParameters(channel, packet, code) };
+  }
+}
+
+function startupParameters(channel: StartupChannel, packet: Buffer, code: number): Map<string, string> {
+  const major = code >>> 16;
+  const minor = code & 0xffff;
+  if (major !== PROTOCOL_3_0 >>> 16) throw pgError('unsupported_protocol', `${major}.${minor}`);
+  const parameters = parsePairs(packet);
+  const options = [...parameters.keys()].filter(name => name.startsWith('_pq_.'));
+  if (minor > 0 || options.length > 0) channel.send(negotiateProtocolVersion(options));
+  return parameters;
+}
+
+function parsePairs(packet: Buffer): Map<string, string> {
+  const parameters = new Map<string, string>();
+  let at = 4;
+  const string = () => {
+    const end = packet.indexOf(0, at);
+    if (end === -1)
+      throw pgError('protocol_violation', 'invalid startup packet layout: expected terminator as last byte');
+    const text = packet.toString('utf8', at, end);
+    at = end + 1;
+    return text;
+  };
+  for (let name = string(); name !== ''; name = string()) parameters.set(name, string());
+  if (at !== packet.length) {
+    throw pgError('protocol_violation', 'invalid startup packet layout: expected terminator as last byte');
+  }
+  return parameters;
+}
+
+/**
+ * Has the client prove that it is `user`. An account without a password goes through the same exchange and fails.
+ * @throws PgError it did not, or broke the protocol
+ */
+export async function authenticate(
+  channel: StartupChannel,
+  user: string,
+  account: Account,
+  keys: KeyCache,
+): Promise<void> {
+  let passed = true;
+  if (account.auth_type === 'md5') passed = await authenticateMd5(channel, user, account.password);
+  else if (account.auth_type === 'scram-sha-256')
+    passed = await authenticateScram(channel, user, account.password, keys);
+  if (!passed) throw pgError('authentication_failed', user);
+}
+
+async function authenticateMd5(channel: StartupChannel, user: string, password: string | undefined): Promise<boolean> {
+  const salt = randomBytes(4);
+  channel.send(authentication(AUTHENTICATION.md5, salt));
+  const body = await passwordMessage(channel);
+  if (body.indexOf(0) !== body.length - 1) throw pgError('protocol_violation', 'invalid password packet size');
+  return checkMd5(user, password, salt, body.toString('latin1', 0, body.length - 1));
+}
+
+async function authenticateScram(
+  channel: StartupChannel,
+  user: string,
+  password: string | undefined,
+  keys: KeyCache,
+): Promise<boolean> {
+  channel.send(authentication(AUTHENTICATION.sasl, Buffer.from(`${SCRAM_SHA_256}\0\0`)));
+  const initial = await passwordMessage(channel);
+  const nameEnd = initial.indexOf(0);
+  const mechanism = initial.toString('latin1', 0, Math.max(0, nameEnd));
+  if (mechanism !== SCRAM_SHA_256) throw pgError('protocol_violation', 'client selected an invalid SASL mechanism');
+  const length = initial.length >= nameEnd + 5 ? initial.readInt32BE(nameEnd + 1) : -1;
+  if (length !== initial.length - nameEnd - 5) throw pgError('protocol_violation', 'invalid SASL initial response');
+  const server = new ScramServer(await keys.verifier(user, password), scramNonce());
+  try {
+    channel.send(authentication(AUTHENTICATION.saslContinue, server.first(initial.subarray(nameEnd + 5))));
+    const final = server.final(await passwordMessage(channel));
+    if (final === undefined) return false;
+    channel.send(authentication(AUTHENTICATION.saslFinal, final));
+    return true;
+  } catch (error) {
+    if (error instanceof ScramError) throw pgError('protocol_violation', error.message);
+    throw error;
+  }
+}
+
+async function passwordMessage(channel: StartupChannel): Promise<Buffer> {
+  const { type, body } = await channel.reader.next().catch(asRefusal);
+  if (type !== FRONTEND.password)
+    throw pgError('protocol_violation', `expected password response, got message type ${type}`);
+  return body;
+}
+
+function asRefusal(error: unknown): never {
+  if (error instanceof StartupAborted || error instanceof PgError) throw error;
+  throw pgError('protocol_violation', error instanceof Error ? error.message : String(error));
+}

@@ -1,0 +1,259 @@
+/** The composition root: puts a configuration, its clusters, the listener and the admin database together and runs them. */
+import { randomBytes } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import type { Logger } from 'pino';
+import { Console } from './admin/console.ts';
+import type { ClientView, ControlPlane } from './admin/control.ts';
+import { AdminSession } from './admin/session.ts';
+import { KeyCache } from './auth/secret.ts';
+import { Listener, type ListenerContext } from './client/listener.ts';
+import type { Session } from './client/session.ts';
+import type { Account } from './client/startup.ts';
+import { type ClusterSettings, clusterSettings } from './config/cluster.ts';
+import { diffConfigs } from './config/diff.ts';
+import { type LoadedConfig, loadConfig } from './config/load.ts';
+import { type SettingRow, settingRows } from './config/rows.ts';
+import { errorText, type PgError, pgError } from './errors.ts';
+import type { Cluster } from './pool/cluster.ts';
+import { Registry } from './pool/registry.ts';
+import { ProfileCatalog } from './server/parameters.ts';
+import { Analyzer } from './sql/cache.ts';
+import { AVERAGE_WINDOW_S } from './stats/counters.ts';
+import { VERSION } from './version.ts';
+
+/** What a proxy needs besides its configuration. */
+export interface ProxyOptions {
+  readonly logger: Logger;
+  /** Carries out SHUTDOWN of the admin database; sends this process a SIGINT when it is not given. */
+  readonly shutdown?: () => void;
+}
+
+/** Names under which clients reach the admin database. */
+const ADMIN_DATABASES: readonly string[] = ['pgcat', 'pgbouncer'];
+/** Milliseconds between looks at time limits of clients, and at the age of server connections. */
+const TICK_MS = 100;
+const MAINTAIN_MS = 1000;
+
+/** Makes a proxy of a configuration; it does nothing until it is started. */
+export function createProxy(loaded: LoadedConfig, options: ProxyOptions): PgProxy {
+  return new PgProxy(loaded, options);
+}
+
+export class PgProxy implements ControlPlane {
+  readonly version = VERSION;
+  readonly #log: Logger;
+  readonly #shutdown: () => void;
+  readonly #keys = new KeyCache(randomBytes(32));
+  readonly #sessions = new Set<Session>();
+  readonly #consoles = new Set<AdminSession>();
+  readonly #registry: Registry;
+  readonly #console: Console;
+  readonly #timers: NodeJS.Timeout[] = [];
+  #loaded: LoadedConfig;
+  #listener: Listener | undefined;
+  #draining: PgError | undefined;
+  #drained: (() => void) | undefined;
+
+  constructor(loaded: LoadedConfig, { logger, shutdown }: ProxyOptions) {
+    this.#loaded = loaded;
+    this.#log = logger;
+    this.#shutdown = shutdown ?? (() => process.kill(process.pid, 'SIGINT'));
+    this.#console = new Console(this);
+    this.#registry = new Registry({
+      keys: this.#keys,
+      profiles: new ProfileCatalog(),
+      log: logger,
+      keepalive_idle_s: loaded.config.general.tcp_keepalives_idle,
+    });
+  }
+
+  /**
+   * Listens, and opens the first connections in the background.
+   * @throws Error the address cannot be listened on
+   */
+  async start(): Promise<{ host: string; port: number }> {
+    const { general } = this.#loaded.config;
+    const inspector = await Analyzer.create({
+      now: () => performance.now(),
+      max_length: general.query_analysis_max_length,
+    });
+    const listener = new Listener(this.#listenerContext(inspector));
+    const address = await listener.listen(general.host, general.port);
+    this.#listener = listener;
+    this.#registry.replace(clusterSettings(this.#loaded.config), () => false);
+    if (general.validate_config) for (const cluster of this.#registry.clusters) cluster.warmUp();
+    this.#every(TICK_MS, now => {
+      for (const session of this.#sessions) session.tick(now);
+    });
+    this.#every(MAINTAIN_MS, now => this.#registry.maintain(now));
+    this.#every(AVERAGE_WINDOW_S * 1000, () => {
+      for (const cluster of this.#registry.clusters) cluster.rollAverages(AVERAGE_WINDOW_S);
+    });
+    this.#watchFile();
+    this.#log.info({ ...address, version: VERSION }, `Running on ${address.host}:${address.port}`);
+    return address;
+  }
+
+  /**
+   * Reads the file again and applies what changed, or nothing at all.
+   * @throws ConfigError what is wrong with the file
+   */
+  async reload(): Promise<string[]> {
+    const before = this.#loaded.config;
+    const loaded = loadConfig(this.#loaded.path);
+    const { keys, restart, changed, added } = diffConfigs(before, loaded.config);
+    this.#loaded = loaded;
+    const renewed = new Set(
+      [...changed, ...added].map(({ database, username }) => JSON.stringify([database, username])),
+    );
+    const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
+    this.#registry.replace(clusterSettings(loaded.config), isUnchanged);
+    for (const warning of loaded.warnings) this.#log.warn(warning);
+    const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
+    this.#log.info({ keys: words }, words.length === 0 ? 'Config has not changed' : 'Config changed, reloading');
+    return words;
+  }
+
+  /** Refuses new clients, lets transactions end, and resolves when all clients are gone or shutdown_timeout is over. */
+  async drain(): Promise<void> {
+    const { shutdown_timeout } = this.#loaded.config.general;
+    this.#draining = pgError('shutting_down');
+    const gone = new Promise<void>(resolve => {
+      this.#drained = resolve;
+    });
+    for (const session of [...this.#sessions]) session.drain(pgError('shutting_down'));
+    if (this.#sessions.size === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>(resolve => {
+      timer = setTimeout(resolve, shutdown_timeout);
+    });
+    await Promise.race([gone, late]);
+    clearTimeout(timer);
+    if (this.#sessions.size > 0) {
+      this.#log.warn(`Graceful shutdown timed out. ${this.#sessions.size} active clients being closed`);
+    }
+  }
+
+  /** Ends everything now. */
+  async stop(): Promise<void> {
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    for (const session of [...this.#sessions]) session.close(pgError('shutting_down'));
+    for (const console of [...this.#consoles]) console.close(pgError('shutting_down'));
+    // One turn for the last words to leave.
+    await new Promise(resolve => setTimeout(resolve, 20));
+    this.#listener?.destroy();
+    this.#registry.destroy();
+    this.#log.info('Shutting down...');
+  }
+
+  clusters(): Iterable<Cluster> {
+    return this.#registry.clusters;
+  }
+
+  clients(): Iterable<ClientView> {
+    return [...this.#sessions, ...this.#consoles].sort((a, b) => a.id - b.id);
+  }
+
+  settings(): readonly SettingRow[] {
+    return settingRows(this.#loaded.config);
+  }
+
+  shutdown(): void {
+    this.#shutdown();
+  }
+
+  #listenerContext(inspector: Analyzer): ListenerContext {
+    const general = () => this.#loaded.config.general;
+    return {
+      inspector,
+      keys: this.#keys,
+      client_login_timeout: () => general().client_login_timeout,
+      max_message_size: () => general().max_message_size,
+      keepalive_idle_s: () => general().tcp_keepalives_idle,
+      clusterFor: (database, user) => this.#registry.find(database, user),
+      account: (database, user) => this.#account(database, user),
+      isAdmin: database => ADMIN_DATABASES.includes(database),
+      adminParameters,
+      openConsole: (socket, framer, outbox, login, ended) => {
+        const parameters = adminParameters(login.application_name);
+        const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, this.#console, () => {
+          this.#consoles.delete(session);
+          ended();
+        });
+        this.#consoles.add(session);
+        return session;
+      },
+      refusal: isAdmin => (this.#draining !== undefined && !isAdmin ? pgError('cannot_connect_now') : undefined),
+      connected: session => this.#connected(session),
+      disconnected: (session, cause) => this.#disconnected(session, cause),
+      loginFailed: (address, error) =>
+        this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`),
+    };
+  }
+
+  /** Nobody learns from the exchange whether a user or a database exists: strangers get the one that others get. */
+  #account(database: string, user: string): Account {
+    const { general } = this.#loaded.config;
+    if (ADMIN_DATABASES.includes(database)) {
+      const password = user === general.admin_username ? general.admin_password : undefined;
+      return { auth_type: general.admin_auth_type, password };
+    }
+    const exact = this.#registry.find(database, user);
+    if (exact !== undefined) return exact.settings;
+    const clusters = [...this.#registry.clusters].map(({ settings }) => settings);
+    const knownDatabase = clusters.find(settings => settings.database === database);
+    const namesake = knownDatabase === undefined ? clusters.find(settings => settings.username === user) : undefined;
+    if (namesake !== undefined) return namesake;
+    const usual = (knownDatabase ?? clusters[0])?.auth_type;
+    return { auth_type: usual === 'scram-sha-256' ? usual : 'md5', password: undefined };
+  }
+
+  #connected(session: Session): void {
+    this.#sessions.add(session);
+    const { id, database, user } = session;
+    const level = this.#loaded.config.general.log_client_connections ? 'info' : 'debug';
+    this.#log[level]({ client: id, database, user }, 'Client connected');
+    if (this.#draining !== undefined) session.drain(this.#draining);
+  }
+
+  #disconnected(session: Session, cause: string): void {
+    this.#sessions.delete(session);
+    const { id, database, user, connected_at } = session;
+    const duration_ms = Math.round(performance.now() - connected_at);
+    const level = this.#loaded.config.general.log_client_disconnections ? 'info' : 'debug';
+    this.#log[level]({ client: id, database, user, duration_ms, cause }, 'Client disconnected');
+    if (this.#sessions.size === 0) this.#drained?.();
+  }
+
+  #every(interval_ms: number, act: (now: number) => void): void {
+    this.#timers.push(setInterval(() => act(performance.now()), interval_ms));
+  }
+
+  /** autoreload: looks at the file every so many milliseconds. */
+  #watchFile(): void {
+    const interval_ms = this.#loaded.config.general.autoreload;
+    if (typeof interval_ms !== 'number' || interval_ms === 0) return;
+    let seen: number | undefined;
+    const look = async () => {
+      const { mtimeMs } = await stat(this.#loaded.path);
+      const changed = seen !== undefined && mtimeMs !== seen;
+      seen = mtimeMs;
+      if (changed) await this.reload();
+    };
+    this.#every(interval_ms, () => {
+      look().catch((error: unknown) => this.#log.error(`autoreload changed nothing: ${errorText(error)}`));
+    });
+  }
+}
+
+function adminParameters(application_name: string): ReadonlyMap<string, string> {
+  return new Map([
+    ['application_name', application_name],
+    ['client_encoding', 'UTF8'],
+    ['server_encoding', 'UTF8'],
+    ['server_version', VERSION],
+    ['DateStyle', 'ISO, MDY'],
+    ['TimeZone', 'Etc/UTC'],
+    ['standard_conforming_strings', 'on'],
+  ]);
+}
