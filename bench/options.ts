@@ -1,0 +1,82 @@
+/** The benchmark's command line. */
+import { parseArgs } from 'node:util';
+import { MODES, type Mode } from './pgbench.ts';
+import { ProgramError } from './program.ts';
+
+export interface BenchOptions {
+  readonly modes: readonly Mode[];
+  readonly clients: number;
+  readonly connections: number;
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly scale: number;
+  readonly split: boolean;
+  readonly profile: boolean;
+  readonly json: boolean;
+  readonly help: boolean;
+}
+
+/** Where CPU profiles go. */
+export const PROFILES = '.tmp';
+
+export const HELP = `npm run bench -- [simple] [extended] [prepared] [options]
+
+Runs pgbench -S in these query modes (in all of them when none is named), and prints the medians of interleaved rounds.
+
+  --clients N      clients of pgbench (64)
+  --connections N  server connections of a pooler (4)
+  --seconds N      length of a run (5)
+  --rounds N       runs of each contender in each mode (5)
+  --scale N        pgbench's scale factor (10)
+  --split          turn pglynx's read/write splitting on
+  --profile        write a CPU profile of pglynx into ${PROFILES}/
+  --json           print JSON instead of tables`;
+
+/** @throws ProgramError when an argument is not understood. */
+export function parseOptions(args: readonly string[]): BenchOptions {
+  const { values, positionals } = parse(args);
+  return {
+    ...values,
+    modes: positionals.length === 0 ? MODES : positionals.map(modeNamed),
+    clients: natural('clients', values.clients),
+    connections: natural('connections', values.connections),
+    seconds: natural('seconds', values.seconds),
+    rounds: natural('rounds', values.rounds),
+    scale: natural('scale', values.scale),
+  };
+}
+
+function parse(args: readonly string[]) {
+  const flag = { type: 'boolean', default: false } as const;
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        clients: { type: 'string', default: '64' },
+        connections: { type: 'string', default: '4' },
+        seconds: { type: 'string', default: '5' },
+        rounds: { type: 'string', default: '5' },
+        scale: { type: 'string', default: '10' },
+        split: flag,
+        profile: flag,
+        json: flag,
+        help: flag,
+      },
+    });
+  } catch (error) {
+    throw error instanceof TypeError ? new ProgramError(error.message) : error;
+  }
+}
+
+function modeNamed(word: string): Mode {
+  const mode = MODES.find(known => known === word);
+  if (mode === undefined) throw new ProgramError(`${word} is no query mode: ${MODES.join(', ')}`);
+  return mode;
+}
+
+function natural(name: string, value: string): number {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 1) throw new ProgramError(`--${name} must be a whole number from 1 up`);
+  return number;
+}

@@ -1,0 +1,134 @@
+#!/usr/bin/env node
+/** The command line: pglynx [FILE], check and demo. */
+import { existsSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { demo } from './cli/demo.ts';
+import { OperatorError } from './cli/error.ts';
+import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './cli/logger.ts';
+import { serve } from './cli/serve.ts';
+import { DemoError } from './demo/error.ts';
+import { ConfigError, type LoadedConfig, loadConfig } from './index.ts';
+import { VERSION } from './version.ts';
+
+/** PgCat's own default. */
+const DEFAULT_FILE = 'pgcat.toml';
+const DEMO_PORT = 6432;
+const DEMO_REPLICAS = 2;
+
+interface LogFlags {
+  readonly logLevel?: LogLevel;
+  readonly logFormat?: LogFormat;
+  readonly color: boolean;
+}
+
+interface DemoFlags {
+  readonly port: number;
+  readonly replicas: number;
+  readonly keep?: boolean;
+}
+
+const program = new Command('pglynx')
+  .description("A PostgreSQL pooler and proxy that runs PgCat's pgcat.toml.")
+  .version(VERSION, '-V, --version')
+  .argument('[FILE]', `the configuration; else the variable CONFIG_FILE, else ./${DEFAULT_FILE}, else the demo runs`)
+  .addOption(
+    new Option('-l, --log-level <LEVEL>', `${LOG_LEVELS.join(', ')}; info, or warn in the demo, if not given`)
+      .env('LOG_LEVEL')
+      .argParser(oneOf(LOG_LEVELS)),
+  )
+  .addOption(
+    new Option('-F, --log-format <FORMAT>', `${LOG_FORMATS.join(', ')}; text on a terminal, else structured (JSON)`)
+      .env('LOG_FORMAT')
+      .argParser(oneOf(LOG_FORMATS)),
+  )
+  .addOption(new Option('-n, --no-color', 'no colours in the log').env('NO_COLOR'))
+  .addHelpText(
+    'after',
+    `
+Signals: SIGINT and SIGTERM let transactions end and then stop, a second one stops at once; SIGHUP reloads FILE.`,
+  )
+  .action(run);
+
+program
+  .command('check')
+  .description('Check a configuration: exit code 0 when it can be used, else 1 and every mistake with its place.')
+  .argument('<FILE>', 'the configuration')
+  .action(check);
+
+program
+  .command('demo')
+  .description('Run PostgreSQL with streaming replicas in a temporary folder, and pglynx in front, until Ctrl-C.')
+  .option('--port <PORT>', 'where pglynx listens', wholeNumber(1, 65_535), DEMO_PORT)
+  .option('--replicas <NUMBER>', 'how many replicas', wholeNumber(0, 8), DEMO_REPLICAS)
+  .option('--keep', 'keep data and logs at the end')
+  .action((flags: DemoFlags) => runDemo(flags));
+
+async function run(file: string | undefined): Promise<void> {
+  const path = file ?? process.env.CONFIG_FILE ?? (existsSync(DEFAULT_FILE) ? DEFAULT_FILE : undefined);
+  if (path === undefined) {
+    await runDemo({ port: DEMO_PORT, replicas: DEMO_REPLICAS });
+    return;
+  }
+  const loaded = loadConfig(path);
+  const port_hint = `change general.port in ${path}`;
+  const service = await serve(loaded, { logger: await logger('info'), port_hint, hangup: 'reload' });
+  await service.ended;
+}
+
+async function runDemo(flags: DemoFlags): Promise<void> {
+  await demo({ ...flags, keep: flags.keep ?? false }, await logger('warn'));
+}
+
+function check(path: string): void {
+  const loaded = loadConfig(path);
+  for (const warning of loaded.warnings) console.error(warning);
+  console.log(`${path}: ok, ${summary(loaded)}`);
+}
+
+function summary({ config, warnings }: LoadedConfig): string {
+  const pools = Object.values(config.pools);
+  const users = pools.flatMap(pool => Object.keys(pool.users));
+  const shards = pools.flatMap(pool => Object.values(pool.shards));
+  const servers = shards.flatMap(shard => shard.servers);
+  const counts = Object.entries({ pool: pools, user: users, shard: shards, server: servers, warning: warnings });
+  return counts
+    .filter(([name, { length }]) => name !== 'warning' || length > 0)
+    .map(([name, { length }]) => `${length} ${name}${length === 1 ? '' : 's'}`)
+    .join(', ');
+}
+
+function logger(usual: LogLevel): ReturnType<typeof createLogger> {
+  const flags = program.opts<LogFlags>();
+  return createLogger({
+    level: flags.logLevel ?? usual,
+    format: flags.logFormat ?? (process.stdout.isTTY ? 'text' : 'structured'),
+    color: flags.color && process.stdout.isTTY,
+  });
+}
+
+function oneOf<Word extends string>(words: readonly Word[]): (value: string) => Word {
+  return value => {
+    const found = words.find(word => word === value.toLowerCase());
+    if (found === undefined) throw new InvalidArgumentError(`Use one of ${words.join(', ')}.`);
+    return found;
+  };
+}
+
+function wholeNumber(least: number, most: number): (value: string) => number {
+  return value => {
+    const number = Number(value);
+    if (!/^\d+$/.test(value) || number < least || number > most) {
+      throw new InvalidArgumentError(`Use a whole number from ${least} to ${most}.`);
+    }
+    return number;
+  };
+}
+
+try {
+  await program.parseAsync();
+} catch (thrown) {
+  if (thrown instanceof ConfigError) console.error(thrown.message);
+  else if (thrown instanceof OperatorError || thrown instanceof DemoError) console.error(`pglynx: ${thrown.message}`);
+  else throw thrown;
+  process.exitCode = 1;
+}
