@@ -1,0 +1,38 @@
+/** What the admin database needs of the process that it looks into and steers; the proxy implements it. */
+import type { SettingRow } from '../config/rows.ts';
+import type { Cluster } from '../pool/cluster.ts';
+import type { ClientCounters } from '../stats/counters.ts';
+
+/** One client that has logged in, to a cluster or to the admin database. */
+export interface ClientView {
+  readonly id: number;
+  readonly database: string;
+  readonly user: string;
+  /** What its startup packet said. */
+  readonly application_name: string;
+  /** `active` holds a server connection, `waiting` asks for one. */
+  readonly state: 'idle' | 'waiting' | 'active';
+  readonly counters: ClientCounters;
+  /** Milliseconds of `performance.now()`. */
+  readonly connected_at: number;
+  /** Milliseconds that the current wait has lasted at `now`; 0 when it does not wait. */
+  waiting_ms(now: number): number;
+}
+
+/** The process, as the admin database sees it. */
+export interface ControlPlane {
+  /** `X.Y.Z` */
+  readonly version: string;
+  /** Those in use; not the ones that a reload has retired. */
+  clusters(): Iterable<Cluster>;
+  /** Everybody who has logged in, clients of the admin database included. */
+  clients(): Iterable<ClientView>;
+  settings(): readonly SettingRow[];
+  /**
+   * Reads the configuration file again; the words say what changed, none when nothing did.
+   * @throws Error why the file cannot be used; nothing has changed then
+   */
+  reload(): Promise<string[]>;
+  /** Begins to drain. */
+  shutdown(): void;
+}
