@@ -1,10 +1,11 @@
 /** A client's messages up to Query, Sync or Flush: what they say, which statements they name, what they leave behind. */
 import type { Undo } from '../server/exchange.ts';
 import { type PreparedStatement, type StatementCatalog, splitParse } from '../server/prepared.ts';
-import { EFFECT, type Statement } from '../sql/statement.ts';
+import { EFFECT, type Statement, unparsedStatement } from '../sql/statement.ts';
 import { mayLeaveState } from '../sql/suspicion.ts';
-import { nameStart, SYNC, stringEnd } from '../wire/frontend.ts';
+import { nameStart, stringEnd } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
+import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
 
 /** Analyses SQL text with PostgreSQL's grammar. */
@@ -35,6 +36,7 @@ export interface BatchContext {
   readonly inspector: Inspector;
   readonly catalog: StatementCatalog;
   readonly statements: ClientStatements;
+  readonly settings: ClientSettings;
 }
 
 export class Batch {
@@ -60,6 +62,11 @@ export class Batch {
 
   get empty(): boolean {
     return this.items.length === 0;
+  }
+
+  /** Whether it is one simple query. */
+  get isQuery(): boolean {
+    return this.items.length === 1 && this.items[0].type === FRONTEND.query;
   }
 
   /** Starts over, keeping nothing. */
@@ -121,22 +128,14 @@ export class Batch {
     return undefined;
   }
 
-  /** Adds a Sync that the client did not send. */
-  addSync(): void {
-    this.sealed = true;
-    this.#push(FRONTEND.sync, SYNC, 0, SYNC.length);
-  }
-
   #addQuery(buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): void {
     const from = start + HEADER_LENGTH;
-    const whole = !partial && buffer.indexOf(0, from) === end - 1;
-    if (!whole) this.#judge(undefined);
-    else if (inspect) {
-      this.query = this.#context.inspector.analyze(buffer.toString('utf8', from, end - 1));
-      this.#judge(this.query);
-    } else if (mayLeaveState(buffer.toString('latin1', from, end - 1))) {
-      this.query = this.#context.inspector.analyze(buffer.toString('utf8', from, end - 1));
-      this.effects |= this.query.effects;
+    const isText = !partial && buffer.indexOf(0, from) === end - 1;
+    if (!isText) this.#judge(undefined);
+    else if (inspect || mayLeaveState(buffer.toString('latin1', from, end - 1))) {
+      this.query = this.#analyze(buffer.toString('utf8', from, end - 1));
+      if (inspect) this.#judge(this.query);
+      else this.effects |= this.query.effects;
     }
     this.#push(FRONTEND.query, buffer, start, end);
   }
@@ -209,11 +208,21 @@ export class Batch {
       this.#judge(undefined);
       return;
     }
+    if (this.#context.settings.misleads(statement.text)) return this.#judge(undefined);
     if (statement.analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
-      statement.analysis = this.#context.inspector.analyze(statement.text);
+      statement.analysis = this.#analyze(statement.text);
     }
     if (inspect) this.#judge(statement.analysis);
     else this.effects |= statement.analysis?.effects ?? 0;
+  }
+
+  #analyze(text: string): Statement {
+    const { inspector, settings } = this.#context;
+    if (settings.misleads(text)) return unparsedStatement("the client's settings make it mean something else");
+    const statement = inspector.analyze(text);
+    // A text that is not understood but holds no word that leaves state is a write and nothing worse.
+    if (statement.reason !== 'unparsed' || mayLeaveState(text)) return statement;
+    return { ...statement, effects: 0 };
   }
 
   /** Adds one judgement; what could not be inspected counts as a write that may leave anything. */

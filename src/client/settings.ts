@@ -32,8 +32,20 @@ export class ClientSettings {
     this.profile = this.#cluster.context.profiles.intern(values);
   }
 
+  /** Whether the server may read `text` otherwise than the grammar does: backslashes in strings, shifted encodings. */
+  misleads(text: string): boolean {
+    const { values } = this.profile;
+    if (values.size === 0) return false;
+    if (values.get('standard_conforming_strings') === 'off' && text.includes('\\')) return true;
+    return SHIFTED_ENCODINGS.test(values.get('client_encoding') ?? '');
+  }
+
   /** DISCARD ALL: as at login. */
   restart(): void {
     this.profile = this.#startup;
   }
 }
+
+/** Client encodings in which a byte of a longer character can look like ASCII. */
+const SHIFTED_ENCODINGS =
+  /^(sjis|shift_?jis.*|mskanji|win932|windows932|big5|win950|windows950|gbk|win936|windows936|gb18030|uhc|win949|windows949|johab)$/i;

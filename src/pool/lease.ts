@@ -15,6 +15,8 @@ export interface LeaseSource {
   readonly connections: ReadonlySet<ServerConnection>;
   /** Takes the connection back. */
   release(connection: ServerConnection): void;
+  /** A connection was lost while it served a client. */
+  lost(cause: string): void;
   /** Forgets a claim that has not been served. */
   withdraw(lease: Lease): void;
 }

@@ -135,6 +135,10 @@ export class Pool implements ConnectionOwner, LeaseSource {
     else this.#offer(connection);
   }
 
+  lost(cause: string): void {
+    this.#owner.serverFailed(this, 'MessageReceiveFailed', cause);
+  }
+
   /** Closes what is too old or idle for too long, and opens what min_pool_size asks for. */
   maintain(now: number): void {
     const { idle_timeout, min_pool_size } = this.settings;

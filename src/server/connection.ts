@@ -147,6 +147,11 @@ export class ServerConnection {
     return this.#outbox.full;
   }
 
+  /** Whether this exchange is under way here. */
+  serves(exchange: Exchange): boolean {
+    return this.#exchanges.includes(exchange);
+  }
+
   /** Appends an exchange: its replies come after those of all before it. */
   enqueue(exchange: Exchange): void {
     this.#exchanges.push(exchange);
