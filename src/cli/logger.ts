@@ -18,7 +18,8 @@ export interface LogOptions {
 /** Makes the log, which goes to standard output. */
 export async function createLogger({ level, format, color }: LogOptions): Promise<Logger> {
   const stream = format === 'structured' ? jsonLines() : await prettyLines(format, color);
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream);
+  const formatters = { level: (label: string) => ({ level: label }) };
+  return pino({ level, base: null, formatters, timestamp: pino.stdTimeFunctions.isoTime }, stream);
 }
 
 /** Written in the background, so that a slow reader of the log stops nobody; what is left goes out at the exit. */

@@ -35,12 +35,11 @@ export async function serve(loaded: LoadedConfig, { logger, port_hint, hangup }:
     const { host, port } = loaded.config.general;
     throw listenError(thrown, `${host}:${port}`, port_hint) ?? thrown;
   });
-  if (hangup === 'reload')
-    process.on('SIGHUP', () => {
-      proxy.reload().catch((thrown: unknown) => logger.error(`reload changed nothing: ${errorText(thrown)}`));
-    });
-  const ending: NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
-  if (hangup === 'end') ending.push('SIGHUP');
+  const reload = () => {
+    proxy.reload().catch((thrown: unknown) => logger.error(`reload changed nothing: ${errorText(thrown)}`));
+  };
+  if (hangup === 'reload') process.on('SIGHUP', reload);
+  const ending: NodeJS.Signals[] = hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
   const ended = firstSignal(ending, logger).then(async () => {
     await proxy.drain();
     await proxy.stop();

@@ -112,7 +112,7 @@ export class DemoCluster {
   async #start(onProgress: (step: string) => void): Promise<void> {
     onProgress(`starting PostgreSQL ${this.version}`);
     await this.primary.start();
-    if (this.replicas.length > 0) onProgress(`starting ${this.replicas.length} streaming replicas`);
+    if (this.replicas.length > 0) onProgress('starting the streaming replicas');
     await Promise.all(
       this.replicas.map(async replica => {
         await replica.start();
