@@ -5,6 +5,7 @@ import { arch, platform } from 'node:os';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { DemoError } from './error.ts';
+import type { Guard } from './guard.ts';
 
 /** The programs that the package brings and we use; it has no client programs. */
 export type Program = 'initdb' | 'postgres';
@@ -26,23 +27,25 @@ export interface RunOptions {
 export class Binaries {
   readonly #folder: string;
   readonly #account: Account | undefined;
+  readonly #guard: Guard;
   #version = '';
 
-  private constructor(folder: string, account: Account | undefined) {
+  private constructor(folder: string, account: Account | undefined, guard: Guard) {
     this.#folder = folder;
     this.#account = account;
+    this.#guard = guard;
   }
 
   /**
-   * Finds the programs. Where their account cannot reach them (a checkout below root's home), they are copied into
-   * `folder`.
+   * Finds the programs; whatever they start is watched by `guard`. Where their account cannot reach them (a checkout
+   * below root's home), they are copied into `folder`.
    * @throws DemoError when the package is not installed or its programs do not run here.
    */
-  static async find(folder: string, account: Account | undefined): Promise<Binaries> {
+  static async find(folder: string, account: Account | undefined, guard: Guard): Promise<Binaries> {
     const installed = await packageFolder();
     for (const place of [installed, join(folder, 'native')]) {
       if (place !== installed) await cp(installed, place, { recursive: true, verbatimSymlinks: true });
-      const binaries = new Binaries(join(place, 'bin'), account);
+      const binaries = new Binaries(join(place, 'bin'), account, guard);
       try {
         const words = (await binaries.run('postgres', ['--version'], { cwd: folder })).trim().split(' ');
         binaries.#version = words[2] ?? words.join(' ');
@@ -63,7 +66,7 @@ export class Binaries {
 
   /** Starts a program and returns at once. Its environment is empty, so that no PG* variable of ours reaches it. */
   spawn(program: Program, args: readonly string[], cwd: string, stdio: StdioOptions): ChildProcess {
-    return spawn(join(this.#folder, program), args, {
+    const child = spawn(join(this.#folder, program), args, {
       cwd,
       stdio,
       // A session of its own: the terminal's Ctrl-C is for us, who then stop the servers in order.
@@ -71,6 +74,12 @@ export class Binaries {
       env: { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' },
       ...this.#account,
     });
+    const { pid } = child;
+    if (pid !== undefined) {
+      this.#guard.watch(pid);
+      child.once('exit', () => this.#guard.forget(pid));
+    }
+    return child;
   }
 
   /**

@@ -85,8 +85,8 @@ export class DemoCluster {
     const guard = new Guard(keep ? undefined : folder);
     try {
       if (account !== undefined) await chown(folder, account.uid, account.gid);
-      const binaries = await Binaries.find(folder, account);
-      const servers = await prepareServers(folder, binaries, guard, options);
+      const binaries = await Binaries.find(folder, account, guard);
+      const servers = await prepareServers(folder, binaries, options);
       const cluster = new DemoCluster(folder, binaries.version, servers, guard, keep);
       await cluster.#start(options.onProgress ?? (() => {}));
       return cluster;
@@ -125,7 +125,6 @@ export class DemoCluster {
 async function prepareServers(
   folder: string,
   binaries: Binaries,
-  guard: Guard,
   options: DemoClusterOptions,
 ): Promise<[PostgresServer, ...PostgresServer[]]> {
   const roles = options.roles ?? [];
@@ -143,11 +142,11 @@ async function prepareServers(
   }
   const hba = ['local all all trust', 'local replication all trust', ...(options.hba ?? []), ...roles.map(hbaLine)];
   const settings = { ...SETTINGS, ...options.settings };
-  const primary = new PostgresServer({ binaries, guard, folder, name: 'primary', settings, hba });
+  const primary = new PostgresServer({ binaries, folder, name: 'primary', settings, hba });
   const names = Array.from({ length: options.replicas ?? 2 }, (_, index) => `replica${index + 1}`);
   // A copy of a folder that was shut down cleanly is all a replica needs: it streams everything from there on.
   await Promise.all(names.map(name => copyFolder(first, join(folder, name))));
-  const replicas = names.map(name => new PostgresServer({ binaries, guard, folder, name, settings, hba, primary }));
+  const replicas = names.map(name => new PostgresServer({ binaries, folder, name, settings, hba, primary }));
   return [primary, ...replicas];
 }
 

@@ -18,7 +18,9 @@ for pid in $live; do
   while kill -0 "$pid" 2>/dev/null && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
   kill -KILL "$pid" 2>/dev/null
 done
-[ -z "$1" ] || rm -rf "$1"
+[ -n "$1" ] || exit 0
+# What a program that is just ending still writes may get in between.
+until rm -rf "$1" 2>/dev/null || [ $tries -ge 100 ]; do tries=$((tries + 1)); sleep 0.1; done
 `;
 
 export class Guard {
@@ -28,8 +30,10 @@ export class Guard {
 
   /** Watches over `folder`, or only over processes when it is to be kept (undefined). */
   constructor(folder: string | undefined) {
-    const shell = spawn('/bin/sh', ['-c', SCRIPT, 'pglynx-guard', folder ?? ''], {
+    // By way of a variable, so that lists of processes stay readable.
+    const shell = spawn('/bin/sh', ['-c', 'eval "$PGLYNX_GUARD"', 'pglynx-guard', folder ?? ''], {
       cwd: '/',
+      env: { PATH: process.env.PATH, PGLYNX_GUARD: SCRIPT },
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
     });

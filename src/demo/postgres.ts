@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Binaries, firstComplaint } from './binaries.ts';
 import { DemoError } from './error.ts';
-import type { Guard } from './guard.ts';
 import { SUPERUSER } from './template.ts';
 
 /** Server settings, as in postgresql.conf. */
@@ -18,7 +17,6 @@ export type StopMode = 'fast' | 'immediate';
 
 export interface PostgresServerOptions {
   readonly binaries: Binaries;
-  readonly guard: Guard;
   /** The cluster's folder: sockets and logs go there. */
   readonly folder: string;
   /** Its name, also that of its data folder (a copy of a template) within `folder`. */
@@ -178,11 +176,8 @@ export class PostgresServer {
     const child = this.#options.binaries.spawn('postgres', ['-D', this.data], this.data, ['ignore', log, log]);
     closeSync(log);
     this.#child = child;
-    const { pid } = child;
-    if (pid !== undefined) this.#options.guard.watch(pid);
     this.#exited = new Promise(resolve => {
       const gone = () => {
-        if (pid !== undefined) this.#options.guard.forget(pid);
         this.#child = undefined;
         resolve();
       };

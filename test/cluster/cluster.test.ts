@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readdir, rmdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { Client } from 'pg';
@@ -116,6 +119,24 @@ for (const end of ['SIGINT', 'SIGTERM', 'SIGKILL', 'exception'] as const) {
     await eventually('servers and folder are gone', () => !pids.some(isRunning) && !existsSync(folder));
   });
 }
+
+test('a process that is killed while initdb runs leaves no folder', async () => {
+  const script = `
+    import { DemoCluster } from '${new URL('../../src/demo/cluster.ts', import.meta.url).href}';
+    await DemoCluster.start({ onProgress: console.log, parent: process.argv[1] });
+  `;
+  const parent = await mkdtemp(join(tmpdir(), 'pglynx-test-'));
+  // PostgreSQL's own account must get through it.
+  await chmod(parent, 0o755);
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script, parent], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await once(child.stdout, 'data');
+  await eventually('initdb has made files', async () => (await readdir(parent, { recursive: true })).length > 20);
+  child.kill('SIGKILL');
+  await eventually('the folder is empty', async () => (await readdir(parent)).length === 0);
+  await rmdir(parent);
+});
 
 function isRunning(pid: number): boolean {
   try {
