@@ -42,6 +42,6 @@ test('the longest text that can come takes no longer than a moment', () => {
     statementsOf(text);
     statementsOf(`${text}x`);
     const took_ms = performance.now() - started;
-    assert.ok(took_ms < 500, `${JSON.stringify(piece)} took ${took_ms} ms`);
+    assert.ok(took_ms < 1000, `${JSON.stringify(piece)} took ${took_ms} ms`);
   }
 });
