@@ -176,7 +176,8 @@ export class PgProxy implements ControlPlane {
       adminParameters,
       openConsole: (socket, framer, outbox, login, ended) => {
         const parameters = adminParameters(login.application_name);
-        const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, this.#console, () => {
+        const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, this.#console, failure => {
+          if (failure !== undefined) this.#log.error(`an admin client ended on a fault: ${errorText(failure)}`);
           this.#consoles.delete(session);
           ended();
         });

@@ -27,7 +27,7 @@ const LAYERS = [
   ['net'],
   ['sharding', 'sql', 'config', 'auth', 'wire'],
   ['stats'],
-  ['errors'],
+  ['errors', 'version'],
 ];
 
 /** No socket, clock, randomness or log in these: bytes or values in, values out. */

@@ -267,7 +267,7 @@ export class ServerConnection {
     this.#socket.setNoDelay(true);
     this.#socket.setKeepAlive(true, keepalive_idle_s * 1000);
     this.#socket.connect(port, host);
-    const send = (bytes: Buffer) => void this.#socket.write(bytes);
+    const send = (bytes: Buffer) => this.#outbox.push(bytes);
     const welcome = await logIn({ reader, send }, identity, keys);
     if (this.#state === 'closed') throw new Error('closed during login');
     this.#reader = undefined;
