@@ -33,7 +33,7 @@ export class Guard {
     // By way of a variable, so that lists of processes stay readable.
     const shell = spawn('/bin/sh', ['-c', 'eval "$PGLYNX_GUARD"', 'pglynx-guard', folder ?? ''], {
       cwd: '/',
-      env: { PATH: process.env.PATH, PGLYNX_GUARD: SCRIPT },
+      env: { PATH: '/usr/bin:/bin', PGLYNX_GUARD: SCRIPT },
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
     });
