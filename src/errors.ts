@@ -111,8 +111,8 @@ export const ERRORS = {
   server_lost_in_transaction: {
     sqlstate: '08006',
     severity: 'FATAL',
-    message: 'the connection to server %s was lost inside a transaction: %s',
-    hint: 'The transaction was rolled back. Connect again and repeat it.',
+    message: 'the connection to server %s was lost inside a transaction, a result or a pipeline: %s',
+    hint: 'An open transaction was rolled back. Connect again and repeat it.',
   },
   outcome_unknown: {
     sqlstate: '08007',

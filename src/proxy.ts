@@ -222,7 +222,9 @@ export class PgProxy implements ControlPlane {
     const { id, database, user, connected_at } = session;
     const duration_ms = Math.round(performance.now() - connected_at);
     const level = this.#loaded.config.general.log_client_disconnections ? 'info' : 'debug';
-    this.#log[level]({ client: id, database, user, duration_ms, cause }, 'Client disconnected');
+    const fields = { client: id, database, user, duration_ms, cause };
+    if (cause.startsWith('internal error')) this.#log.error(fields, 'Client disconnected by a fault of pglynx');
+    else this.#log[level](fields, 'Client disconnected');
     if (this.#sessions.size === 0) this.#drained?.();
   }
 

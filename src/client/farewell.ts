@@ -5,6 +5,13 @@ import { copyFail, SYNC } from '../wire/frontend.ts';
 import { INSPECT_LENGTH_MAX } from '../wire/protocol.ts';
 import type { Intake } from './intake.ts';
 
+/** Ends copy-in mode for a client that is gone, even if it begins only now. */
+export function endCopyIn(connection: ServerConnection, exchange: Exchange): void {
+  connection.write(copyFail('the client vanished'));
+  exchange.owe(OWED.copyEnd);
+  if (!exchange.sealed) sendSync(connection, exchange);
+}
+
 /**
  * Ends what the client was sending, cancels the statement, and closes an open batch with a Sync. The replies go
  * nowhere. A connection that does not become idle in `timeout` ms is closed.
@@ -25,16 +32,16 @@ export function finishExchange(
     // The server cannot be told that the rest of a message will never come; what it gets instead is rolled back.
     connection.write(Buffer.alloc(intake.remaining));
   }
-  if (exchange.copyIn) {
-    connection.write(copyFail('the client vanished'));
-    exchange.owe(OWED.copyEnd);
-  } else connection.cancel();
-  if (!exchange.sealed) {
-    connection.write(SYNC);
-    exchange.owe(OWED.sync);
-  }
+  if (exchange.copyIn) endCopyIn(connection, exchange);
+  else connection.cancel();
+  if (!exchange.sealed) sendSync(connection, exchange);
   const timer = setTimeout(() => {
     if (connection.serves(exchange)) connection.close('the statement of a client that vanished did not end');
   }, timeout);
   timer.unref();
+}
+
+function sendSync(connection: ServerConnection, exchange: Exchange): void {
+  connection.write(SYNC);
+  exchange.owe(OWED.sync);
 }

@@ -1,6 +1,6 @@
 /** Takes one client's messages out of the byte stream, gathers them into batches, and answers what needs no server. */
 import type { Socket } from 'node:net';
-import { type PgError, pgError } from '../errors.ts';
+import { errorText, type PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import { mayBeHint, parseHint } from '../routing/hints.ts';
 import type { Router } from '../routing/router.ts';
@@ -57,6 +57,11 @@ export class Intake {
     return this.#framer.remaining;
   }
 
+  /** Whether more of the client's messages are here than may be taken now. */
+  get pipelines(): boolean {
+    return this.#framer.unread;
+  }
+
   /** Adds bytes from the client. */
   feed(chunk: Buffer): void {
     this.#framer.feed(chunk);
@@ -67,17 +72,25 @@ export class Intake {
   process(): void {
     if (this.#processing) return;
     this.#processing = true;
-    const framer = this.#framer;
-    while (this.#mayTake()) {
-      const streamed = framer.streaming;
-      const part = framer.next();
-      if (part === PART.none) break;
-      if (part === PART.bad) this.#refuseLength();
-      else if (streamed) this.#pass();
-      else this.#take(part === PART.first);
+    try {
+      while (this.#mayTake() && this.#next());
+    } catch (error) {
+      this.#owner.close(pgError('internal', errorText(error)));
+    } finally {
+      this.#processing = false;
     }
-    this.#processing = false;
     this.#regulate();
+  }
+
+  /** Takes the next part; false when there is none. */
+  #next(): boolean {
+    const streamed = this.#framer.streaming;
+    const part = this.#framer.next();
+    if (part === PART.none) return false;
+    if (part === PART.bad) this.#refuseLength();
+    else if (streamed) this.#pass();
+    else this.#take(part === PART.first);
+    return true;
   }
 
   /** Answers with an error of pglynx's own; the rest of an unfinished batch is ignored. */

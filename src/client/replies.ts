@@ -10,6 +10,7 @@ import { EFFECT } from '../sql/statement.ts';
 import { errorFields, errorResponse, fieldsMessage } from '../wire/backend.ts';
 import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
 import type { Batch } from './batch.ts';
+import { endCopyIn } from './farewell.ts';
 import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
 
@@ -24,7 +25,10 @@ export interface RepliesOwner {
   exchangeEnded(status: number): void;
   /** Sends the batch under way once more. */
   repeat(): void;
-  connectionLost(error: PgError): void;
+  /** `crashed` when the server did not say why. */
+  connectionLost(error: PgError, crashed: boolean): void;
+  /** Whether the client has sent more already, without waiting for this reply. */
+  readonly pipelines: boolean;
   /** More of the client's messages may be taken now. */
   process(): void;
 }
@@ -108,7 +112,9 @@ export class Replies implements ExchangeOwner {
   }
 
   copyInStarted(): void {
-    this.#owner.process();
+    const { gone, connection, exchange } = this.#owner;
+    if (!gone) this.#owner.process();
+    else if (connection !== undefined && exchange.copyIn) endCopyIn(connection, exchange);
   }
 
   exchangeEnded(status: number): void {
@@ -127,10 +133,13 @@ export class Replies implements ExchangeOwner {
     const server = `${host}:${port}`;
     const text = error?.get('M') ?? cause;
     if (connection === undefined) return;
+    const crashed = error === undefined;
     const inTransaction = connection.status !== STATUS.idle;
-    if (inTransaction || exchange.torn) this.#owner.connectionLost(pgError('server_lost_in_transaction', server, text));
-    else if (batch.read === true) this.#owner.connectionLost(pgError('server_lost', server, text));
-    else this.#owner.connectionLost(pgError('outcome_unknown', server, text));
+    // Statements that the client has sent behind this one may rely on it.
+    if (inTransaction || exchange.torn || this.#owner.pipelines) {
+      this.#owner.connectionLost(pgError('server_lost_in_transaction', server, text), crashed);
+    } else if (batch.read === true) this.#owner.connectionLost(pgError('server_lost', server, text), crashed);
+    else this.#owner.connectionLost(pgError('outcome_unknown', server, text), crashed);
   }
 
   /** Every connection prepares these statements anew before it uses them again. */

@@ -128,6 +128,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     return this.#intake.batch;
   }
 
+  get pipelines(): boolean {
+    return this.#intake.pipelines;
+  }
+
   get #inSessionMode(): boolean {
     return this.#cluster.settings.pool_mode === 'session';
   }
@@ -191,7 +195,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const connection = this.connection;
     if (connection === undefined) return;
     if (this.phase === 'active') {
-      const late = statement_timeout > 0 && now - this.#started_at >= statement_timeout;
+      const late = statement_timeout > 0 && !this.exchange.settled && now - this.#started_at >= statement_timeout;
       if (!late || this.#timed_out_at === this.#started_at) return;
       this.#timed_out_at = this.#started_at;
       this.#replies.timedOut = true;
@@ -233,6 +237,8 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   leaseFailed(error: PgError): void {
     this.counters.error_count++;
     this.#to('idle');
+    // Statements sent behind this one may rely on it: without a transaction that never began, say.
+    if (this.pipelines) return this.close(error);
     this.#intake.failBatch(error);
     const limit = this.#cluster.settings.checkout_failure_limit ?? 0;
     if (limit > 0 && ++this.#failedCheckouts >= limit)
@@ -263,11 +269,11 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     forwardBatch(batch, connection, exchange);
   }
 
-  connectionLost(error: PgError): void {
+  connectionLost(error: PgError, crashed: boolean): void {
     const pool = this.#pool;
     this.connection = undefined;
     this.#pool = undefined;
-    if (pool !== undefined) pool.lost(error.message);
+    if (crashed) pool?.lost(error.message);
     if (this.phase === 'closed') return;
     this.counters.error_count++;
     if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);

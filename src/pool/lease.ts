@@ -63,6 +63,13 @@ export class WaitQueue {
     return this.#first;
   }
 
+  /** The first claim that a connection with these startup settings can serve. */
+  firstFor(startup: SettingsProfile): Lease | undefined {
+    let lease = this.#first;
+    while (lease !== undefined && lease.startup !== startup) lease = lease.next;
+    return lease;
+  }
+
   push(lease: Lease): void {
     lease.queued = true;
     lease.previous = this.#last;

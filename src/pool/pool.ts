@@ -152,12 +152,10 @@ export class Pool implements ConnectionOwner, LeaseSource {
     while (missing-- > 0) this.#open(this.#owner.defaults);
   }
 
-  /** Ends the pool: idle connections now, the others when their clients give them back. */
+  /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits is still served. */
   retire(): void {
     this.#retired = true;
     for (const connection of [...this.#idle]) this.#drop(connection, 'the pool was taken out of the configuration');
-    this.#refuseAll('the pool was taken out of the configuration');
-    clearTimeout(this.#deadline);
   }
 
   /** Closes every connection, whoever uses it. */
@@ -200,7 +198,6 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
   #grow(): void {
-    if (this.#retired) return;
     let lease = this.#waiters.first;
     for (let served = this.opening; served > 0 && lease !== undefined; served--) lease = lease.next;
     for (; lease !== undefined; lease = lease.next) {
@@ -248,17 +245,14 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** A connection that is free: for the first waiter, or for later. */
   #offer(connection: ServerConnection): void {
-    if (this.#retired || this.#isExpired(connection, performance.now())) {
-      connection.close(this.#retired ? 'the pool is gone' : 'server_lifetime is over');
-      return;
-    }
-    const lease = this.#waiters.first;
-    if (lease === undefined) {
-      this.#idle.push(connection);
-    } else if (lease.startup === connection.options.startup) {
-      this.#waiters.shift();
+    if (this.#isExpired(connection, performance.now())) return connection.close('server_lifetime is over');
+    const lease = this.#waiters.firstFor(connection.options.startup);
+    if (lease !== undefined) {
+      this.#waiters.remove(lease);
       this.#grant(lease, connection);
-    } else connection.close('its place is needed for other startup settings');
+    } else if (this.#retired) connection.close('the pool was taken out of the configuration');
+    else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
+    else this.#idle.push(connection);
   }
 
   #isExpired(connection: ServerConnection, now: number): boolean {

@@ -14,6 +14,7 @@ import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
 import { logIn, type ServerIdentity } from './login.ts';
 import type { SettingsProfile } from './parameters.ts';
 import { ServerStatements } from './prepared.ts';
+import { Run } from './run.ts';
 import { ServerError, SilentOwner } from './silent.ts';
 
 /** The states of a connection and what each may become; drawn in docs/ARCHITECTURE.md. */
@@ -86,9 +87,7 @@ export class ServerConnection {
   #cancelsSettled: (() => void)[] = [];
   /** Whether the message that is passing in parts goes to the client. */
   #passing = false;
-  #runBuffer: Buffer | undefined;
-  #runStart = 0;
-  #runEnd = 0;
+  readonly #run = new Run();
   #writers = new Set<{ drained(): void }>();
 
   private constructor(options: ConnectOptions) {
@@ -189,7 +188,7 @@ export class ServerConnection {
   passLocal(exchange: Exchange): void {
     if (this.#exchanges[0] !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
-      this.#flushRun(exchange);
+      this.#run.flush(exchange);
       if (!exchange.silent) exchange.owner.reply(local);
     }
   }
@@ -241,7 +240,7 @@ export class ServerConnection {
     else this.#socket.destroy();
     const text = this.#lastError?.get('M') ?? cause;
     this.#reader?.fail(new Error(text));
-    this.#runBuffer = undefined;
+    this.#run.drop();
     const exchanges = this.#exchanges.splice(0);
     if (exchanges.length > 0) exchanges[0].torn = this.#passing && this.#framer.streaming;
     else this.holder?.connectionLost(text, this.#lastError);
@@ -283,8 +282,12 @@ export class ServerConnection {
     const chunk = Buffer.allocUnsafe(count);
     chunk.set(buffer.subarray(0, count));
     this.counters.received_bytes += count;
-    if (this.#reader !== undefined) this.#reader.feed(chunk);
-    else this.#receive(chunk);
+    try {
+      if (this.#reader !== undefined) this.#reader.feed(chunk);
+      else this.#receive(chunk);
+    } catch (error) {
+      this.close(`internal error: ${errorText(error)}`);
+    }
     return true;
   }
 
@@ -297,11 +300,10 @@ export class ServerConnection {
       if (part === PART.none) break;
       if (part === PART.bad) return this.#broken(`a message of ${framer.length} bytes`);
       if (part === PART.whole || part === PART.first) this.#message();
-      else if (this.#passing) this.#pass();
+      else if (this.#passing) this.#run.add(framer, this.#exchanges[0]);
       if (this.#state === 'closed') return;
     }
-    const exchange = this.#exchanges[0];
-    if (this.#runBuffer !== undefined) this.#flushRun(exchange);
+    this.#run.flush(this.#exchanges[0]);
   }
 
   /** A message, or the head of a long one. */
@@ -313,7 +315,7 @@ export class ServerConnection {
     if (type === BACKEND.dataRow && exchange !== undefined) {
       const head = exchange.head;
       if (head === OWED.execute || head === OWED.query) {
-        if (this.#passing) this.#pass();
+        if (this.#passing) this.#run.add(framer, exchange);
         return;
       }
     }
@@ -337,7 +339,7 @@ export class ServerConnection {
       case STEP.copyIn:
         this.#passOwned(exchange);
         exchange.beginCopyIn();
-        this.#flushRun(exchange);
+        this.#run.flush(exchange);
         exchange.owner.copyInStarted();
         break;
       default:
@@ -362,12 +364,12 @@ export class ServerConnection {
 
   #passOwned(exchange: Exchange): void {
     exchange.begun = true;
-    if (this.#passing) this.#pass();
+    if (this.#passing) this.#run.add(this.#framer, exchange);
   }
 
   #error(exchange: Exchange, skip: boolean): void {
     const { buffer, start, end } = this.#framer;
-    this.#flushRun(exchange);
+    this.#run.flush(exchange);
     exchange.failed = true;
     exchange.copyIn = false;
     if (skip) exchange.skip();
@@ -380,15 +382,15 @@ export class ServerConnection {
     const status = buffer[start + HEADER_LENGTH];
     this.status = status;
     if (this.#passing) {
-      if (length === HEADER_LENGTH + 1) this.#pass();
+      if (length === HEADER_LENGTH + 1) this.#run.add(this.#framer, exchange);
       else {
         // PolarDB appends an LSN, which no client expects.
-        this.#flushRun(exchange);
+        this.#run.flush(exchange);
         exchange.owner.reply(readyForQuery(status));
         this.#passing = false;
       }
     }
-    this.#flushRun(exchange);
+    this.#run.flush(exchange);
     if (!exchange.end()) return;
     this.#exchanges.shift();
     exchange.owner.exchangeEnded(status);
@@ -404,7 +406,7 @@ export class ServerConnection {
       owner?.parameterChanged(name, value);
     }
     this.#passing = owner !== undefined;
-    if (exchange !== undefined && this.#passing) this.#pass();
+    if (exchange !== undefined && this.#passing) this.#run.add(this.#framer, exchange);
     else owner?.reply(buffer.subarray(start, end));
   }
 
@@ -421,25 +423,5 @@ export class ServerConnection {
 
   #broken(what: string): void {
     this.close(`the server sent ${what}`);
-  }
-
-  /** Extends the run of bytes that go to the client in one piece. */
-  #pass(): void {
-    const { buffer, start, end } = this.#framer;
-    if (this.#runBuffer === buffer && this.#runEnd === start) this.#runEnd = end;
-    else {
-      if (this.#runBuffer !== undefined) this.#flushRun(this.#exchanges[0]);
-      this.#runBuffer = buffer;
-      this.#runStart = start;
-      this.#runEnd = end;
-    }
-  }
-
-  #flushRun(exchange: Exchange | undefined): void {
-    const run = this.#runBuffer;
-    if (run === undefined) return;
-    this.#runBuffer = undefined;
-    const whole = this.#runStart === 0 && this.#runEnd === run.length;
-    exchange?.owner.reply(whole ? run : run.subarray(this.#runStart, this.#runEnd));
   }
 }
