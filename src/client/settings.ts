@@ -5,7 +5,7 @@ import type { SettingsProfile } from '../server/parameters.ts';
 export class ClientSettings {
   /** What a connection must have before it serves this client. */
   profile: SettingsProfile;
-  /** Whether a RESET ran: reported values are the server's defaults, and the client wants its own. */
+  /** Whether a RESET ran: where it made a value the server's default, the client's own default is meant. */
   resetting = false;
   application_name: string;
 
@@ -22,13 +22,13 @@ export class ClientSettings {
   /** The server reported that a followed setting has this value now. */
   reported(name: string, value: string): void {
     const key = name.toLowerCase();
-    if (key === 'application_name') this.application_name = value;
     const wish = this.#startup.values.get(key);
     const values = new Map(this.profile.values);
-    const isDefault = wish === undefined && this.#cluster.baseline?.get(name) === value;
-    if (this.resetting && wish !== undefined) values.set(key, wish);
-    else if (this.resetting || isDefault) values.delete(key);
-    else values.set(key, value);
+    const isDefault = this.#cluster.baseline?.get(name) === value;
+    if (!isDefault || (wish !== undefined && !this.resetting)) values.set(key, value);
+    else if (wish === undefined) values.delete(key);
+    else values.set(key, wish);
+    if (key === 'application_name') this.application_name = values.get(key) ?? value;
     this.profile = this.#cluster.context.profiles.intern(values);
   }
 
@@ -43,6 +43,7 @@ export class ClientSettings {
   /** DISCARD ALL: as at login. */
   restart(): void {
     this.profile = this.#startup;
+    this.resetting = true;
   }
 }
 

@@ -2,7 +2,7 @@
 import { errorText } from '../errors.ts';
 import { type ConnectionOwner, type ConnectOptions, ServerConnection } from '../server/connection.ts';
 import { ServerLoginError } from '../server/login.ts';
-import type { SettingsProfile } from '../server/parameters.ts';
+import { type SettingsProfile, settingsRefused } from '../server/parameters.ts';
 import { PoolAverages, PoolCounters } from '../stats/counters.ts';
 import type { PoolAddress } from './address.ts';
 import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
@@ -220,7 +220,9 @@ export class Pool implements ConnectionOwner, LeaseSource {
       },
       error => {
         this.opening--;
-        this.#openFailed(error);
+        if (startup !== this.#owner.defaults && error instanceof ServerLoginError && error.concernsSettings) {
+          this.#refuseSettings(startup, error);
+        } else this.#openFailed(error);
       },
     );
   }
@@ -241,6 +243,15 @@ export class Pool implements ConnectionOwner, LeaseSource {
     if (!isFull) this.#owner.serverFailed(this, 'FailedCheckout', cause);
     // Clients may still get a connection that another holds; without any, waiting would be in vain.
     if (this.connections.size === 0 && this.opening === 0) this.#refuseAll(cause);
+  }
+
+  /** These startup settings no server takes: whoever asks for them is told so, and no server is to blame. */
+  #refuseSettings(startup: SettingsProfile, error: ServerLoginError): void {
+    for (let lease = this.#waiters.firstFor(startup); lease !== undefined; lease = this.#waiters.firstFor(startup)) {
+      this.withdraw(lease);
+      lease.owner.leaseFailed(settingsRefused(error));
+    }
+    this.#grow();
   }
 
   /** A connection that is free: for the first waiter, or for later. */

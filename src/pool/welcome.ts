@@ -1,7 +1,7 @@
 /** What a client is told of its session at login: the settings it asked for, tried on a server, as the server reports them. */
-import { pgError } from '../errors.ts';
+import { PgError } from '../errors.ts';
 import type { ServerConnection } from '../server/connection.ts';
-import { type SettingsProfile, settingsSql } from '../server/parameters.ts';
+import { type SettingsProfile, settingsRefused, settingsSql } from '../server/parameters.ts';
 import { ServerError } from '../server/silent.ts';
 import type { Cluster } from './cluster.ts';
 import { Lease, type LeaseSource } from './lease.ts';
@@ -47,10 +47,7 @@ async function tryOut(cluster: Cluster, wished: SettingsProfile): Promise<Welcom
     connection.profile = canonical(cluster, wished, connection.parameters);
     return { profile: connection.profile, parameters: new Map(connection.parameters) };
   } catch (error) {
-    if (!(error instanceof ServerError)) throw error;
-    const refusal = pgError('parameter_refused', error.message);
-    refusal.sqlstate = error.sqlstate;
-    throw refusal;
+    throw error instanceof ServerError ? settingsRefused(error) : error;
   } finally {
     pool.release(connection);
   }
@@ -85,5 +82,8 @@ async function borrow(
     });
   if (!cluster.has('primary', shard)) return borrowAs('replica');
   if (!cluster.has('replica', shard)) return borrowAs('primary');
-  return borrowAs('primary').catch(() => borrowAs('replica'));
+  return borrowAs('primary').catch((error: unknown) => {
+    if (error instanceof PgError && error.kind === 'parameter_refused') throw error;
+    return borrowAs('replica');
+  });
 }

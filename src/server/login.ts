@@ -33,6 +33,11 @@ export class ServerLoginError extends Error {
     this.name = 'ServerLoginError';
     this.sqlstate = sqlstate;
   }
+
+  /** Whether the server objects to a value, a name or a setting, as in a startup packet, rather than to the login. */
+  get concernsSettings(): boolean {
+    return /^(22|42|55|0A)/.test(this.sqlstate);
+  }
 }
 
 /** The login's way to the socket. */

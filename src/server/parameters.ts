@@ -1,5 +1,5 @@
 /** The settings a client wants on whichever server connection serves it, and the SQL that brings them about. */
-import { pgError } from '../errors.ts';
+import { type PgError, pgError } from '../errors.ts';
 
 /** Settings that servers report and that follow a client from connection to connection when it changes them. */
 const FOLLOWED = new Set([
@@ -95,6 +95,13 @@ export function startupSettings(parameters: ReadonlyMap<string, string>): Map<st
     settings.set(settingName(name), value);
   }
   return settings;
+}
+
+/** The error of a client whose settings a server refused in these words. */
+export function settingsRefused({ message, sqlstate }: { message: string; sqlstate: string }): PgError {
+  const error = pgError('parameter_refused', message);
+  error.sqlstate = sqlstate;
+  return error;
 }
 
 /** `-c name=value`, `-cname=value` and `--name=value`, separated by spaces, a backslash keeping a space in. */
