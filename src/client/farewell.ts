@@ -1,20 +1,32 @@
 /** Brings the exchange of a client that is gone to its end, so that the server connection can serve somebody else. */
 import type { ServerConnection } from '../server/connection.ts';
 import { type Exchange, OWED } from '../server/exchange.ts';
-import { copyFail, SYNC } from '../wire/frontend.ts';
-import { INSPECT_LENGTH_MAX } from '../wire/protocol.ts';
+import { copyFail, query, SYNC } from '../wire/frontend.ts';
+import { FRONTEND, INSPECT_LENGTH_MAX } from '../wire/protocol.ts';
 import type { Intake } from './intake.ts';
 
 /** Ends copy-in mode for a client that is gone, even if it begins only now. */
 export function endCopyIn(connection: ServerConnection, exchange: Exchange): void {
-  connection.write(copyFail('the client vanished'));
-  exchange.owe(OWED.copyEnd);
+  sendCopyFail(connection, exchange);
   if (!exchange.sealed) sendSync(connection, exchange);
 }
 
 /**
- * Ends what the client was sending, cancels the statement, and closes an open batch with a Sync. The replies go
- * nowhere. A connection that does not become idle in `timeout` ms is closed.
+ * Ends a message of which the client has sent a part: the server waits for the rest of it and cannot be told that it
+ * will never come. What it gets instead is refused or rolled back. The connection is closed where that is not sure.
+ */
+export function completeMessage(connection: ServerConnection, intake: Intake): void {
+  const { remaining, type, stream } = intake;
+  if (remaining === 0 || stream === 'drop') return;
+  intake.stream = 'drop';
+  if (remaining > INSPECT_LENGTH_MAX) connection.close('a client left in the middle of a long message');
+  else if (type === FRONTEND.functionCall) connection.close('a client left in the middle of a function call');
+  else connection.write(Buffer.alloc(remaining));
+}
+
+/**
+ * Ends what the client was sending, cancels the statement, and rolls back an open batch. The replies go nowhere. A
+ * connection that does not become idle in `timeout` ms is closed.
  */
 export function finishExchange(
   connection: ServerConnection,
@@ -24,21 +36,32 @@ export function finishExchange(
 ): void {
   exchange.silent = true;
   connection.resume();
-  if (intake.remaining > 0 && intake.stream === 'forward') {
-    if (intake.remaining > INSPECT_LENGTH_MAX) {
-      connection.close('the client vanished in the middle of a long message');
-      return;
-    }
-    // The server cannot be told that the rest of a message will never come; what it gets instead is rolled back.
-    connection.write(Buffer.alloc(intake.remaining));
-  }
+  completeMessage(connection, intake);
   if (exchange.copyIn) endCopyIn(connection, exchange);
-  else connection.cancel();
-  if (!exchange.sealed) sendSync(connection, exchange);
+  else {
+    connection.cancel();
+    if (!exchange.sealed) rollBack(connection, exchange);
+  }
   const timer = setTimeout(() => {
     if (connection.serves(exchange)) connection.close('the statement of a client that vanished did not end');
   }, timeout);
   timer.unref();
+}
+
+/** PostgreSQL commits nothing of a batch whose Sync never came. */
+function rollBack(connection: ServerConnection, exchange: Exchange): void {
+  // If a COPY is about to begin, this ends it; else it is ignored.
+  sendCopyFail(connection, exchange);
+  connection.statements.unnamed = undefined;
+  connection.write(query('ROLLBACK'));
+  exchange.owe(OWED.query);
+  // After an error the server skips the query, and waits for this.
+  sendSync(connection, exchange);
+}
+
+function sendCopyFail(connection: ServerConnection, exchange: Exchange): void {
+  connection.write(copyFail('the client vanished'));
+  exchange.owe(OWED.copyEnd);
 }
 
 function sendSync(connection: ServerConnection, exchange: Exchange): void {

@@ -52,7 +52,12 @@ export class Intake {
     this.batch = batch;
   }
 
-  /** Bytes of the client's current message that have not come yet. */
+  /** Type byte of the client's current message. */
+  get type(): number {
+    return this.#framer.type;
+  }
+
+  /** Bytes of it that have not come yet. */
   get remaining(): number {
     return this.#framer.remaining;
   }
@@ -108,8 +113,9 @@ export class Intake {
     this.fail(error, sealed);
   }
 
-  /** Answers whatever comes next with an error. */
+  /** Answers whatever comes next with an error, as the rest of a batch that was begun. */
   failNext(error: PgError): void {
+    this.batch.abandon();
     this.#pendingError = error;
   }
 

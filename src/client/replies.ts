@@ -16,6 +16,7 @@ import type { ClientStatements } from './statements.ts';
 
 /** The session that replies belong to. */
 export interface RepliesOwner {
+  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
   readonly gone: boolean;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
@@ -128,7 +129,7 @@ export class Replies implements ExchangeOwner {
   }
 
   connectionLost(cause: string, error: Map<string, string> | undefined): void {
-    const { connection, exchange, batch } = this.#owner;
+    const { connection, exchange, batch, phase } = this.#owner;
     const { host = '', port = 0 } = connection?.options ?? {};
     const server = `${host}:${port}`;
     const text = error?.get('M') ?? cause;
@@ -138,7 +139,8 @@ export class Replies implements ExchangeOwner {
     // Statements that the client has sent behind this one may rely on it.
     if (inTransaction || exchange.torn || this.#owner.pipelines) {
       this.#owner.connectionLost(pgError('server_lost_in_transaction', server, text), crashed);
-    } else if (batch.read === true) this.#owner.connectionLost(pgError('server_lost', server, text), crashed);
+    } else if (batch.read === true || phase !== 'active')
+      this.#owner.connectionLost(pgError('server_lost', server, text), crashed);
     else this.#owner.connectionLost(pgError('outcome_unknown', server, text), crashed);
   }
 

@@ -14,7 +14,7 @@ import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
 import { Batch, type Inspector } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
-import { finishExchange } from './farewell.ts';
+import { completeMessage, finishExchange } from './farewell.ts';
 import { forwardBatch } from './forward.ts';
 import { Intake, type IntakeOwner } from './intake.ts';
 import { leftovers, sessionLeftovers } from './leftovers.ts';
@@ -273,8 +273,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const pool = this.#pool;
     this.connection = undefined;
     this.#pool = undefined;
-    if (crashed) pool?.lost(error.message);
+    // A connection that pglynx closed after a client that vanished says nothing of the server.
     if (this.phase === 'closed') return;
+    if (crashed) pool?.lost(error.message);
     this.counters.error_count++;
     if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
     if (this.phase !== 'active') return;
@@ -367,6 +368,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     this.#pool = undefined;
     if (connection === undefined || pool === undefined) return;
     connection.resume();
+    completeMessage(connection, this.#intake);
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);
   }
@@ -377,6 +379,8 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const { phase, connection } = this;
     this.#to('closed');
     this.#context.ended(this, cause);
+    // Nothing has been sent of what waits.
+    if (phase === 'waiting') this.#intake.stream = 'drop';
     if (phase === 'waiting' && connection === undefined) this.#cluster.withdraw(this.#lease);
     else if (phase === 'active' && connection !== undefined) {
       finishExchange(connection, this.exchange, this.#intake, this.#cluster.settings.connect_timeout);

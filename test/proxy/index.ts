@@ -7,7 +7,12 @@ import { pino } from 'pino';
 import { loadConfig } from '../../src/config/load.ts';
 import { createProxy, type PgProxy } from '../../src/proxy.ts';
 import { RawClient } from '../client/raw.ts';
-import { DATABASE, PASSWORDS, type TestCluster } from '../cluster/index.ts';
+import { DATABASE, PASSWORDS } from '../cluster/index.ts';
+
+/** What pglynx stands in front of: a test cluster, some of its servers, or what stands in front of them. */
+export interface Servers {
+  readonly servers: readonly { readonly host: string; readonly port: number; readonly isReplica?: boolean }[];
+}
 
 /** Keys for `[general]`, for the pool, and for its users. */
 export interface ProxyOptions {
@@ -37,7 +42,7 @@ export class TestProxy {
     this.log = log;
   }
 
-  static async start(cluster: TestCluster, options: ProxyOptions = {}): Promise<TestProxy> {
+  static async start(cluster: Servers, options: ProxyOptions = {}): Promise<TestProxy> {
     const folder = mkdtempSync(join(tmpdir(), 'pglynx-proxy-'));
     const path = join(folder, 'pgcat.toml');
     writeFileSync(path, configText(cluster, options));
@@ -95,7 +100,7 @@ export class TestProxy {
 }
 
 /** The configuration for `cluster`: port chosen by the system, one pool named as the test database. */
-export function configText(cluster: TestCluster, { general, pool, user, users }: ProxyOptions = {}): string {
+export function configText(cluster: Servers, { general, pool, user, users }: ProxyOptions = {}): string {
   const lines = [
     '[general]',
     ...assignments({
