@@ -5,9 +5,17 @@ import type { Outbox } from '../net/outbox.ts';
 import { mayBeHint, parseHint } from '../routing/hints.ts';
 import type { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
-import { type Exchange, OWED } from '../server/exchange.ts';
-import { CLOSE_COMPLETE, commandComplete, errorResponse, READY_IDLE, readyForQuery } from '../wire/backend.ts';
+import { COUNT_SYNCS, type Exchange, OWED } from '../server/exchange.ts';
+import {
+  CLOSE_COMPLETE,
+  commandComplete,
+  errorResponse,
+  PARSE_COMPLETE,
+  READY_IDLE,
+  readyForQuery,
+} from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
+import { copyFail, SYNC } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import { answerHint } from './hint.ts';
@@ -41,6 +49,8 @@ export class Intake {
   #skipping = false;
   /** An error that is the answer to whatever comes next. */
   #pendingError: PgError | undefined;
+  /** Type byte of a message that PostgreSQL does not take among copy data, once the COPY was made to fail for it. */
+  #copyViolation: number | undefined;
   #processing = false;
   #paused = false;
 
@@ -79,6 +89,7 @@ export class Intake {
     this.#processing = true;
     try {
       while (this.#mayTake() && this.#next());
+      this.#countSyncs();
     } catch (error) {
       this.#owner.close(pgError('internal', errorText(error)));
     } finally {
@@ -106,6 +117,21 @@ export class Intake {
     else this.#skipping = true;
   }
 
+  /** An error came from the server: the client cannot go on if its own violation of copy mode is the cause. */
+  serverFailed(message: Buffer): void {
+    const type = this.#copyViolation;
+    this.#copyViolation = undefined;
+    if (type !== undefined && message.includes(VIOLATION)) {
+      const code = type.toString(16).toUpperCase().padStart(2, '0');
+      this.#owner.close(pgError('protocol_violation', `unexpected message type 0x${code} during COPY from stdin`));
+    }
+  }
+
+  /** The exchange is over, and the server would now skip everything up to the next Sync. */
+  skip(): void {
+    this.#skipping = true;
+  }
+
   /** Answers the batch that waits with an error; nothing of it has taken place. */
   failBatch(error: PgError): void {
     const { sealed } = this.batch;
@@ -126,8 +152,38 @@ export class Intake {
       connection.whenDrained(this);
       return false;
     }
-    if (phase !== 'active' || !exchange.sealed || this.#framer.streaming) return true;
-    return isCopyMessage(this.#framer.nextType);
+    if (this.#framer.streaming) return true;
+    const type = this.#framer.nextType;
+    if (phase !== 'active') return !this.#sendsBefore(type);
+    if (exchange.copyIn) return this.#mayTakeInCopy(type);
+    if (exchange.sealed) return isCopyMessage(type);
+    return this.#copyViolation === undefined && !this.#sendsBefore(type);
+  }
+
+  /** A COPY may begin without Sync or Flush: what stands before its data is sent. Whether taking must wait for that. */
+  #sendsBefore(type: number | undefined): boolean {
+    if (!isCopyMessage(type) || this.batch.empty) return false;
+    this.#owner.dispatch();
+    return this.#owner.phase !== 'active';
+  }
+
+  /** Anything but data, Sync, Flush and Terminate ends the client, unless the COPY has failed before it is read. */
+  #mayTakeInCopy(type: number | undefined): boolean {
+    const { connection, exchange } = this.#owner;
+    const refused = this.batch.empty ? type : this.batch.items[0].type;
+    if (refused === undefined || COPYING.has(refused)) return true;
+    this.#copyViolation = refused;
+    connection?.write(copyFail(VIOLATION));
+    exchange.owe(OWED.copyEnd);
+    return false;
+  }
+
+  /** After a failed COPY: asks which Syncs count, as soon as the server is not in the middle of a message. */
+  #countSyncs(): void {
+    const { connection, exchange } = this.#owner;
+    if (!exchange.unclear || (this.#framer.streaming && this.stream === 'forward')) return;
+    exchange.unclear = false;
+    connection?.write(COUNT_SYNCS);
   }
 
   /** The server's socket has room again. */
@@ -205,10 +261,13 @@ export class Intake {
 
   #takeSync(): void {
     const { phase, connection, exchange } = this.#owner;
-    if (phase === 'active' && exchange.copyIn) return;
+    if (phase === 'active' && exchange.copyIn) {
+      connection?.write(SYNC);
+      return exchange.owe(OWED.copySync);
+    }
     const { items } = this.batch;
-    if (phase === 'idle' && connection === undefined && items.every(isLocalClose)) {
-      for (const _ of items) this.#outbox.push(CLOSE_COMPLETE);
+    if (phase === 'idle' && connection === undefined && items.every(needsNoServer)) {
+      for (const { type } of items) this.#outbox.push(type === FRONTEND.parse ? PARSE_COMPLETE : CLOSE_COMPLETE);
       this.batch.clear();
       this.#outbox.push(READY_IDLE);
       return;
@@ -258,7 +317,7 @@ export class Intake {
   #skip(type: number): void {
     if (type !== FRONTEND.sync) return;
     this.#skipping = false;
-    this.#outbox.push(READY_IDLE);
+    this.#outbox.push(readyForQuery(this.#owner.connection?.status ?? STATUS.idle));
   }
 
   #answerPendingError(type: number): void {
@@ -274,6 +333,17 @@ export class Intake {
   }
 }
 
+/** What a server may be sent while it takes copy data, and what ends the client. */
+const COPYING = new Set<number>([
+  FRONTEND.copyData,
+  FRONTEND.copyDone,
+  FRONTEND.copyFail,
+  FRONTEND.sync,
+  FRONTEND.flush,
+  FRONTEND.terminate,
+]);
+/** The reason of a CopyFail that pglynx sends by itself; comes back in the server's error. */
+const VIOLATION = 'pglynx: the client sent something that is no copy data';
 /** Messages that may be longer than what is held whole. */
 const STREAMED = new Set<number>([FRONTEND.query, FRONTEND.bind, FRONTEND.functionCall]);
 /** Messages that ReadyForQuery answers. */
@@ -283,7 +353,13 @@ function isCopyMessage(type: number | undefined): boolean {
   return type === FRONTEND.copyData || type === FRONTEND.copyDone || type === FRONTEND.copyFail;
 }
 
-/** Whether a batch item is a Close that pglynx answers without asking a server. */
-function isLocalClose({ type, nameFrom, statement, name }: BatchItem): boolean {
-  return type === FRONTEND.close && nameFrom !== 0 && (statement !== undefined || name === '');
+/**
+ * Whether pglynx answers a batch item without asking a server: the Close of a statement that servers keep for others,
+ * and the Parse of BEGIN and its like, which no server could refuse. Clients prepare those while others hold every
+ * connection in transactions, and some (pgbench) let nobody go on until they are answered.
+ */
+function needsNoServer({ type, nameFrom, statement, name, taken }: BatchItem): boolean {
+  if (type === FRONTEND.close) return nameFrom !== 0 && (statement !== undefined || name === '');
+  if (type !== FRONTEND.parse || taken !== undefined || statement === undefined || statement.hasTypes) return false;
+  return statement.analysis?.count === 1 && statement.analysis.transaction !== 'none';
 }

@@ -32,6 +32,11 @@ export class PreparedStatement {
     this.text = definition.toString('utf8', 0, Math.max(0, definition.indexOf(0)));
     this.parse = parseMessage(this.name, definition);
   }
+
+  /** Whether the definition gives types of parameters. */
+  get hasTypes(): boolean {
+    return this.definition.length !== this.definition.indexOf(0) + 3;
+  }
 }
 
 /** A Parse of this definition under this name. */
