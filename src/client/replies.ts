@@ -32,6 +32,8 @@ export interface RepliesOwner {
   readonly pipelines: boolean;
   /** More of the client's messages may be taken now. */
   process(): void;
+  /** An ErrorResponse was passed on. */
+  serverFailed(message: Buffer): void;
 }
 
 export class Replies implements ExchangeOwner {
@@ -64,8 +66,7 @@ export class Replies implements ExchangeOwner {
     if (this.timedOut && sqlstateOf(message) === QUERY_CANCELED)
       this.reply(errorResponse(pgError('statement_timeout')));
     else this.reply(this.#inClientsNames(message));
-    // After an error the server may wait for a Sync that the client has yet to send.
-    if (!this.#owner.exchange.sealed) this.#owner.process();
+    this.#owner.serverFailed(message);
   }
 
   repeatsAfter(message: Buffer): boolean {
@@ -113,7 +114,9 @@ export class Replies implements ExchangeOwner {
   }
 
   copyInStarted(): void {
-    const { gone, connection, exchange } = this.#owner;
+    const { gone, connection, exchange, batch } = this.#owner;
+    // What was sent is not sent again; what the client sends now is no part of it.
+    if (batch.sealed) batch.clear();
     if (!gone) this.#owner.process();
     else if (connection !== undefined && exchange.copyIn) endCopyIn(connection, exchange);
   }

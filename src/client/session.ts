@@ -253,8 +253,16 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (this.phase === 'closed') return this.#release();
     this.#to('idle');
     this.#idle_since = now;
+    if (this.exchange.skipping) this.#intake.skip();
     if (status === STATUS.idle && !this.#inSessionMode) this.#release();
     if (this.#draining !== undefined) this.drain(this.#draining);
+    this.process();
+  }
+
+  serverFailed(message: Buffer): void {
+    this.#intake.serverFailed(message);
+    // The server may wait for a Sync that the client has yet to send.
+    if (!this.exchange.sealed && this.batch.sealed) this.batch.clear();
     this.process();
   }
 

@@ -330,8 +330,11 @@ export class ServerConnection {
     switch (step) {
       case STEP.illegal:
         return this.#broken(`a message of type ${String.fromCharCode(type)} that was not owed`);
+      case STEP.count:
+        return this.#ready(exchange, exchange.count());
       case STEP.end:
-        return this.#ready(exchange);
+        this.#ready(exchange, exchange.head !== OWED.syncInjected);
+        return this.#end(exchange);
       case STEP.swallow:
         this.#passing = false;
         exchange.settle();
@@ -345,8 +348,10 @@ export class ServerConnection {
       default:
         if (type === BACKEND.errorResponse) return this.#error(exchange, step === STEP.skip);
         this.#passOwned(exchange);
-        if (type === BACKEND.commandComplete)
+        if (type === BACKEND.commandComplete) {
+          exchange.complete();
           exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
+        }
         if (step === STEP.settle) exchange.settle();
     }
     if (!exchange.sealed) this.passLocal(exchange);
@@ -370,30 +375,31 @@ export class ServerConnection {
   #error(exchange: Exchange, skip: boolean): void {
     const { buffer, start, end } = this.#framer;
     this.#run.flush(exchange);
-    exchange.failed = true;
-    exchange.copyIn = false;
-    if (skip) exchange.skip();
+    exchange.fail(skip);
     exchange.owner.replyError(buffer.subarray(start, end));
     exchange.begun = true;
   }
 
-  #ready(exchange: Exchange): void {
+  #ready(exchange: Exchange, isOwed: boolean): void {
     const { buffer, start, length } = this.#framer;
-    const status = buffer[start + HEADER_LENGTH];
-    this.status = status;
+    this.status = buffer[start + HEADER_LENGTH];
+    this.#passing = this.#passing && isOwed;
     if (this.#passing) {
       if (length === HEADER_LENGTH + 1) this.#run.add(this.#framer, exchange);
       else {
         // PolarDB appends an LSN, which no client expects.
         this.#run.flush(exchange);
-        exchange.owner.reply(readyForQuery(status));
+        exchange.owner.reply(readyForQuery(this.status));
         this.#passing = false;
       }
     }
     this.#run.flush(exchange);
+  }
+
+  #end(exchange: Exchange): void {
     if (!exchange.end()) return;
     this.#exchanges.shift();
-    exchange.owner.exchangeEnded(status);
+    exchange.owner.exchangeEnded(this.status);
   }
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */

@@ -1,5 +1,6 @@
 /** One exchange: the replies a server still owes for what was sent, which of them to swallow, and which to add. */
 import { CLOSE_COMPLETE, PARSE_COMPLETE } from '../wire/backend.ts';
+import { closePortal, SYNC } from '../wire/frontend.ts';
 import { BACKEND } from '../wire/protocol.ts';
 
 /** What an entry of an exchange waits for. */
@@ -23,6 +24,12 @@ export const OWED = {
   functionCall: 11,
   /** CopyDone or CopyFail: owes nothing, but says where copy mode ends in the order of what was sent. */
   copyEnd: 12,
+  /** A Sync among copy data: ReadyForQuery if the COPY failed before the server read it, else nothing. */
+  copySync: 13,
+  /** ReadyForQuery, as often as the server counts Syncs; the first is pglynx's own. See {@link Exchange.unclear}. */
+  count: 14,
+  /** ReadyForQuery after pglynx's own Sync: swallowed. */
+  syncInjected: 15,
 } as const;
 export type Owed = (typeof OWED)[keyof typeof OWED];
 
@@ -42,6 +49,8 @@ export const STEP = {
   copyIn: 5,
   /** Passed on; the exchange is over when nothing else is owed. */
   end: 6,
+  /** Passed on but for the first; more may follow. */
+  count: 7,
 } as const;
 export type Step = (typeof STEP)[keyof typeof STEP];
 
@@ -74,7 +83,16 @@ export const EXCHANGE_STEPS: readonly (readonly [Owed, Step, readonly number[]])
   [OWED.query, STEP.end, [B.readyForQuery]],
   [OWED.functionCall, STEP.stay, [B.functionCallResponse, B.errorResponse]],
   [OWED.functionCall, STEP.end, [B.readyForQuery]],
+  [OWED.count, STEP.count, [B.readyForQuery]],
+  [OWED.count, STEP.swallow, [B.closeComplete]],
+  [OWED.syncInjected, STEP.end, [B.readyForQuery]],
 ];
+
+/**
+ * What makes a server tell how many Syncs of a failed COPY it counts, in any state: a ReadyForQuery for each, one for
+ * the first Sync of this, and then the CloseComplete of a portal that nobody has.
+ */
+export const COUNT_SYNCS = Buffer.concat([SYNC, closePortal('pglynx'), SYNC]);
 
 const STEPS = new Uint8Array(16 * 256);
 for (const [owed, step, types] of EXCHANGE_STEPS) for (const type of types) STEPS[owed * 256 + type] = step;
@@ -113,8 +131,13 @@ export class Exchange {
   sealed = false;
   /** Whether copy-in mode is on: the server takes CopyData and ignores Sync and Flush. */
   copyIn = false;
-  /** Whether the server skips everything up to the next Sync. */
+  /** Whether the server skips everything up to the next Sync; after the exchange's end, whether it would have to. */
   skipping = false;
+  /**
+   * A COPY failed with Syncs among its data: nobody knows which of them the server read before. {@link COUNT_SYNCS}
+   * must be sent, so that it tells, before anything else is.
+   */
+  unclear = false;
   /** Whether a reply of the server has been passed on. */
   begun = false;
   /** Whether an ErrorResponse came. */
@@ -125,8 +148,10 @@ export class Exchange {
   #kinds: Owed[] = [];
   #undos: (Undo | undefined)[] = [];
   #head = 0;
-  /** Syncs that the server was thought to ignore in copy mode; if an error came first, one of them counted. */
-  #ignoredSyncs = 0;
+  /** Whether a CopyInResponse came whose COPY has neither completed nor failed. */
+  #copying = false;
+  /** ReadyForQuery messages that came while Syncs were counted. */
+  #counted = 0;
 
   constructor(owner: ExchangeOwner, silent: boolean) {
     this.owner = owner;
@@ -139,13 +164,15 @@ export class Exchange {
     this.sealed = false;
     this.copyIn = false;
     this.skipping = false;
+    this.unclear = false;
     this.begun = false;
     this.failed = false;
     this.torn = false;
     this.#kinds.length = 0;
     this.#undos.length = 0;
     this.#head = 0;
-    this.#ignoredSyncs = 0;
+    this.#copying = false;
+    this.#counted = 0;
   }
 
   /** Whether nothing is owed. */
@@ -176,10 +203,9 @@ export class Exchange {
 
   /** The step that a reply of this type makes now. */
   step(type: number): Step {
-    this.#passCopyEnds();
+    this.#passCopy();
     const owed = this.#kinds[this.#head];
-    if (owed === undefined) return type === B.readyForQuery && this.#ignoredSyncs > 0 ? STEP.end : STEP.illegal;
-    return stepFor(owed, type);
+    return owed === undefined ? STEP.illegal : stepFor(owed, type);
   }
 
   /** Settles the entry at the head. */
@@ -190,52 +216,66 @@ export class Exchange {
 
   /** The reply that pglynx owes at this point instead of the server, if it is its turn. */
   takeLocal(): Buffer | undefined {
+    this.#passCopy();
     const owed = this.#kinds[this.#head];
     if (owed !== OWED.parseLocal && owed !== OWED.closeLocal) return undefined;
     this.settle();
     return owed === OWED.parseLocal ? PARSE_COMPLETE : CLOSE_COMPLETE;
   }
 
-  /** An ErrorResponse in the extended protocol: drops what the server skips, the newest undone first. */
-  skip(): void {
-    const kinds = this.#kinds;
-    let sync = kinds.indexOf(OWED.sync, this.#head);
+  /** An ErrorResponse; `skip` when the server skips to the next Sync after it. */
+  fail(skip: boolean): void {
+    this.failed = true;
     this.copyIn = false;
+    if (this.#copying && this.#kinds.includes(OWED.copySync, this.#head)) this.#count();
+    else if (skip) this.skip();
+    this.#copying = false;
+  }
+
+  /** Drops what the server skips, the newest undone first. */
+  skip(): void {
+    let sync = this.#kinds.indexOf(OWED.sync, this.#head);
     if (sync === -1) {
-      sync = kinds.length;
-      this.sealed = this.#ignoredSyncs > 0;
-      this.skipping = !this.sealed;
+      sync = this.#kinds.length;
+      this.sealed = false;
+      this.skipping = true;
     }
     this.#undo(sync);
     this.#head = sync;
   }
 
-  /** Copy-in has begun: the server ignores the Syncs sent before the end of the copy data. */
+  /** Copy-in has begun: Syncs sent before the end of the copy data count only if it fails. */
   beginCopyIn(): void {
     const kinds = this.#kinds;
     const end = kinds.indexOf(OWED.copyEnd, this.#head);
+    this.#copying = true;
     this.copyIn = end === -1;
     if (kinds[this.#head] === OWED.query) return;
     const stop = end === -1 ? kinds.length : end;
-    let kept = this.#head + 1;
-    for (let at = kept; at < kinds.length; at++) {
-      if (at < stop && kinds[at] === OWED.sync) {
-        this.#ignoredSyncs++;
-        continue;
-      }
-      kinds[kept] = kinds[at];
-      this.#undos[kept++] = this.#undos[at];
-    }
-    kinds.length = kept;
-    this.#undos.length = kept;
+    for (let at = this.#head + 1; at < stop; at++) if (kinds[at] === OWED.sync) kinds[at] = OWED.copySync;
     this.sealed = kinds.includes(OWED.sync, this.#head);
+  }
+
+  /** A CommandComplete: if it is a COPY's, the server has read its data and every Sync among them. */
+  complete(): void {
+    if (!this.#copying) return;
+    this.#copying = false;
+    const from = this.#head + 1;
+    const count = this.#kinds.indexOf(OWED.copyEnd, from) + 1 - from;
+    this.#kinds.splice(from, count);
+    this.#undos.splice(from, count);
+  }
+
+  /** A ReadyForQuery while Syncs are counted: whether it is for the client. */
+  count(): boolean {
+    return this.#counted++ > 0;
   }
 
   /** A ReadyForQuery that settles; true when the exchange is over with it. */
   end(): boolean {
-    if (this.#head < this.#kinds.length) this.settle();
-    this.#passCopyEnds();
-    this.#ignoredSyncs = 0;
+    this.skipping = this.#counted === 1;
+    this.settle();
+    this.#passCopy();
     return this.settled;
   }
 
@@ -252,7 +292,17 @@ export class Exchange {
     }
   }
 
-  #passCopyEnds(): void {
+  #count(): void {
+    this.#undo(this.#kinds.length);
+    this.#kinds = [OWED.count, OWED.syncInjected];
+    this.#undos = [undefined, undefined];
+    this.#head = 0;
+    this.sealed = true;
+    this.unclear = true;
+  }
+
+  /** Passes over the ends of copy data that was ignored. */
+  #passCopy(): void {
     while (this.#kinds[this.#head] === OWED.copyEnd) this.#head++;
   }
 }
@@ -263,5 +313,5 @@ function stepFor(owed: Owed, type: number): Step {
 }
 
 function isStep(value: number): value is Step {
-  return value <= STEP.end;
+  return value <= STEP.count;
 }

@@ -21,6 +21,11 @@ export function closeStatement(name: string): Buffer {
   return message(FRONTEND.close, Buffer.from(`S${name}\0`, 'latin1'));
 }
 
+/** Close of the portal `name`. */
+export function closePortal(name: string): Buffer {
+  return message(FRONTEND.close, Buffer.from(`P${name}\0`, 'latin1'));
+}
+
 /** PasswordMessage, SASLInitialResponse or SASLResponse: they share the type byte. */
 export function password(body: Buffer): Buffer {
   return message(FRONTEND.password, body);

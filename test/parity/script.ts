@@ -1,0 +1,109 @@
+/** A client's session as data: what it sends in which pieces and when it waits, to be played to pglynx and to PostgreSQL. */
+import { inspect } from 'node:util';
+import { decode, type Message } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
+import type { RawClient } from '../client/raw.ts';
+
+/** One thing a client does. */
+export type Step =
+  /** Sends bytes. */
+  | { readonly send: Buffer }
+  /** Sends a mark that is answered in every state, and waits for the answer if it says so. */
+  | { readonly mark: 'wait' | 'go on' }
+  /** Waits for the next message of one of these types. */
+  | { readonly until: string };
+
+/** Cuts bytes into the pieces that are written one by one. */
+export type Cutter = (bytes: Buffer) => Buffer[];
+
+export const inOnePiece: Cutter = bytes => [bytes];
+
+const TIMEOUT_MS = 8_000;
+
+/**
+ * A mark: Syncs around two Closes of a portal that nobody has. `Z33Z` comes back whatever came before, also where an
+ * error makes the server skip everything up to a Sync. No script may hold two Closes in a row otherwise.
+ */
+const MARK = Buffer.concat([
+  frontend.sync(),
+  frontend.close('P', 'mark'),
+  frontend.close('P', 'mark'),
+  frontend.sync(),
+]);
+const MARK_ANSWER = 'Z33Z';
+
+/** Plays a script and returns everything the server said; the script should end with a mark to wait for. */
+export async function play(
+  client: RawClient,
+  script: readonly Step[],
+  cutter: Cutter = inOnePiece,
+): Promise<Message[]> {
+  const received: Message[] = [];
+  let pending: Buffer[] = [];
+  let marks_sent = 0;
+  let marks_seen = 0;
+  let types = '';
+  const receive = async () => {
+    const message = await client.message(TIMEOUT_MS).catch((error: unknown) => {
+      throw new Error(`${String(error)}\nafter ${transcript(received).slice(-20).join('\n  ')}`);
+    });
+    received.push(message);
+    types = `${types}${message.type}`.slice(-MARK_ANSWER.length);
+    if (types === MARK_ANSWER) marks_seen++;
+    return message;
+  };
+  const flush = () => {
+    for (const piece of cutter(Buffer.concat(pending))) client.send(piece);
+    pending = [];
+  };
+  for (const step of script) {
+    if ('send' in step) pending.push(step.send);
+    else if ('mark' in step) {
+      pending.push(MARK);
+      marks_sent++;
+      if (step.mark === 'go on') continue;
+      flush();
+      while (marks_seen < marks_sent) await receive();
+    } else {
+      flush();
+      while (!step.until.includes((await receive()).type));
+    }
+  }
+  flush();
+  return received;
+}
+
+/** The messages as a reader can compare them, one a line, with their bytes where decoding would hide a difference. */
+export function transcript(messages: readonly Message[]): string[] {
+  return messages.map(message => {
+    const { name, ...rest } = decode(message);
+    return `${name} ${inspect(rest, { breakLength: Number.POSITIVE_INFINITY, depth: 4, maxStringLength: 300 })}`;
+  });
+}
+
+/** Where two sequences of messages differ in any byte, in words; undefined when they don't. */
+export function difference(expected: readonly Message[], actual: readonly Message[]): string | undefined {
+  for (let at = 0; at < Math.max(expected.length, actual.length); at++) {
+    const [one, other] = [expected[at], actual[at]];
+    if (one !== undefined && other !== undefined && one.type === other.type && one.body.equals(other.body)) continue;
+    const before = transcript(expected.slice(Math.max(0, at - 6), at)).map(line => `    ${line}`);
+    const lines = [
+      ...before,
+      ...transcript(expected.slice(at, at + 5)).map(line => `  + ${line}`),
+      ...transcript(actual.slice(at, at + 5)).map(line => `  - ${line}`),
+    ];
+    return `message ${at} differs (+ PostgreSQL, - pglynx):\n${lines.join('\n')}`;
+  }
+  return undefined;
+}
+
+/** A script in words, for reports of failures. */
+export function words(script: readonly Step[]): string {
+  return script
+    .map(step => {
+      if ('mark' in step) return `  mark, ${step.mark}`;
+      if ('until' in step) return `  wait for one of ${step.until}`;
+      return `  ${inspect(step.send.toString('latin1'), { maxStringLength: 400, breakLength: Number.POSITIVE_INFINITY })}`;
+    })
+    .join('\n');
+}
