@@ -16,6 +16,8 @@ export interface RouteInput {
   readonly read: boolean | undefined;
   /** Whether statements run before the batch has ended, so that a write may follow. */
   readonly open: boolean;
+  /** Whether the client keeps the connection it gets now to its end. */
+  readonly session: boolean;
   /** Whether a replica is configured in the shard. */
   readonly hasReplica: boolean;
 }
@@ -68,6 +70,7 @@ export class Router {
     if (!this.splitting) {
       return { shard, role: this.#fixedRole ?? 'any', reason: this.#chosen === undefined ? 'default_role' : 'chosen' };
     }
+    if (input.session) return { shard, role: 'primary', reason: 'session_mode' };
     if (input.read === undefined) return { shard, role: 'primary', reason: 'not_inspected' };
     if (!input.read) return { shard, role: 'primary', reason: 'write' };
     if (input.open) return { shard, role: 'primary', reason: 'open_batch' };
