@@ -298,7 +298,8 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const { read, runs, sealed } = this.batch;
     const shard = this.#cluster.settings.default_shard;
     const hasReplica = this.#cluster.has('replica', shard);
-    const route = this.router.route({ read, open: runs && !sealed, hasReplica });
+    const session = this.#inSessionMode;
+    const route = this.router.route({ read, open: runs && !sealed, session, hasReplica });
     this.#lease.role = route.role;
     this.#lease.shard = route.shard;
     this.#lease.startup = this.#inSessionMode ? this.#startup : this.#cluster.defaults;
