@@ -160,6 +160,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** Closes every connection, whoever uses it. */
   destroy(): void {
+    clearTimeout(this.#deadline);
     for (const connection of [...this.connections]) connection.close('the pooler is shutting down');
   }
 
