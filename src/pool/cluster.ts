@@ -122,12 +122,13 @@ export class Cluster implements PoolOwner {
     };
   }
 
-  serverFailed(pool: Pool, reason: FailureReason, cause: string): void {
+  serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean {
     pool.counters.errors++;
     const fields = { cluster: this.name, server: pool.address.name, reason, cause };
     if (this.bans.ban(pool, reason, cause, Date.now())) {
       this.context.log.warn(fields, `Banning instance ${pool.address.name}, reason: ${reason}`);
     } else this.context.log.warn(fields, `${pool.address.name} failed: ${cause}`);
+    return this.bans.entries.has(pool);
   }
 
   leaseRefused(lease: Lease, pool: Pool, cause: string): void {
@@ -154,12 +155,11 @@ export class Cluster implements PoolOwner {
     if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
     const untried = shard.filter(pool => serves(pool, lease.role) && !lease.tried.includes(pool));
     if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
-    if (lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout) {
-      return this.#fail(lease, this.#exhausted(lease));
-    }
-    const candidates = this.#allowed(untried);
-    const order = inOrder(candidates, this.settings.load_balancing_mode, Math.random);
-    order[0].lease(lease, now);
+    const [first] = inOrder(this.#allowed(untried), this.settings.load_balancing_mode, Math.random);
+    // Who has waited for one server does not stand in the queue of another.
+    const isLate = lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout;
+    if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
+    else first.lease(lease, now);
   }
 
   /** The candidates that are not banned; when all are, the list is cleared, since a doubtful server beats none. */

@@ -36,6 +36,8 @@ export class Lease {
   startup: SettingsProfile;
   /** Milliseconds of `performance.now()` when the claim was made. */
   since = 0;
+  /** When its wait for the pool that it waits for is over, on the same clock. */
+  deadline = 0;
   /** The pool that it waits for. */
   pool: LeaseSource | undefined;
   /** Pools that failed it. */

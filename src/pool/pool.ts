@@ -26,8 +26,8 @@ export interface PoolOwner {
   /** How to open a connection with these startup settings. */
   connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
   readonly defaults: SettingsProfile;
-  /** A server could not be reached, failed a health check or was lost in use. */
-  serverFailed(pool: Pool, reason: FailureReason, cause: string): void;
+  /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
+  serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
   /** `lease` gets nothing from this pool: try another, or give up. */
   leaseRefused(lease: Lease, pool: Pool, cause: string): void;
   connectionOpened(pool: Pool, connection: ServerConnection): void;
@@ -112,8 +112,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
     lease.pool = this;
     const connection = this.#waiters.length === 0 ? this.#takeIdle(lease.startup) : undefined;
     if (connection === undefined) {
-      this.#waiters.push(lease);
-      this.#armDeadline(now);
+      this.#queue(lease, now);
       this.#grow();
     } else if (this.suspect || now - connection.used_at > this.settings.healthcheck_delay)
       this.#test(connection, lease);
@@ -298,9 +297,14 @@ export class Pool implements ConnectionOwner, LeaseSource {
       error => {
         this.testing--;
         const cause = errorText(error);
+        const banned = this.#owner.serverFailed(this, 'FailedHealthCheck', cause);
+        if (lease.pool === this && lease.since === since) {
+          if (banned) this.#refuse(lease, cause);
+          // Perhaps the connection is all that is broken: a new one will tell.
+          else this.#queue(lease, performance.now());
+        }
         connection.close(cause);
-        this.#owner.serverFailed(this, 'FailedHealthCheck', cause);
-        if (lease.since === since) this.#refuse(lease, cause);
+        this.#grow();
       },
     );
   }
@@ -316,11 +320,17 @@ export class Pool implements ConnectionOwner, LeaseSource {
       this.#refuse(lease, cause);
   }
 
+  #queue(lease: Lease, now: number): void {
+    lease.deadline = now + this.settings.connect_timeout;
+    this.#waiters.push(lease);
+    this.#armDeadline(now);
+  }
+
   /** One timer serves the queue: who came first has the first deadline. */
   #armDeadline(now: number): void {
     const first = this.#waiters.first;
     if (this.#deadline !== undefined || first === undefined) return;
-    const wait_ms = Math.max(1, first.since + this.settings.connect_timeout - now);
+    const wait_ms = Math.max(1, first.deadline - now);
     this.#deadline = setTimeout(() => this.#expireWaiters(), wait_ms);
   }
 
@@ -329,7 +339,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
     const now = performance.now();
     const { connect_timeout, pool_size } = this.settings;
     for (let lease = this.#waiters.first; lease !== undefined; lease = this.#waiters.first) {
-      if (lease.since + connect_timeout > now) break;
+      if (lease.deadline > now) break;
       this.#waiters.shift();
       const busy = `all ${pool_size} connections of ${this.address.name} are busy`;
       this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)`);
