@@ -3,8 +3,9 @@ import { connect } from 'node:net';
 import { cancelRequest } from '../wire/frontend.ts';
 
 /**
- * Cancels what the server process `pid` runs. The server closes the connection after it has sent the signal, so
- * `settled` is called with undefined then, and with the failure when that could not be seen in `connect_timeout` ms.
+ * Cancels what the server process `pid` runs. The server closes the connection after it has sent the signal: then, or
+ * when the request could not be sent at all, `settled` is called with undefined. A request that was sent and is not
+ * answered in `connect_timeout` ms may still take effect, and `settled` is told so in words.
  */
 export function sendCancel(
   server: { readonly host: string; readonly port: number; readonly connect_timeout: number },
@@ -23,13 +24,13 @@ export function sendCancel(
     socket.destroy();
     settled(failure);
   };
-  const timer = setTimeout(() => settle(`no answer in ${connect_timeout} ms`), connect_timeout);
+  const timer = setTimeout(() => settle(sent ? `no answer in ${connect_timeout} ms` : undefined), connect_timeout);
   socket.on('connect', () => {
     sent = true;
     socket.write(cancelRequest(pid, secret));
   });
   // A server that answers by resetting the connection has read the request.
-  socket.on('error', error => settle(sent ? undefined : error.message));
+  socket.on('error', () => settle(undefined));
   socket.on('close', () => settle(undefined));
   socket.resume();
 }
