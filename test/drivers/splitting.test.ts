@@ -240,10 +240,20 @@ suite('commands', () => {
 });
 
 suite('a pool in session mode', () => {
-  test('a client gets its place with its first statement and keeps it, as in PgCat', async () => {
+  test('a client stays on the primary, or where SET SERVER ROLE puts it before its first statement', async () => {
     await using session = await TestProxy.start(cluster, {
       pool: { pool_mode: 'session', query_parser_enabled: true },
     });
+    const writer = await session.connect();
+    assert.equal(await where(writer.query(WHERE)), 'primary');
+    await writer.query("INSERT INTO items VALUES (60, 'x')");
+    await writer.end();
+    const reader = await session.connect();
+    await reader.query('SET SERVER ROLE TO replica');
+    for (let i = 0; i < 3; i++) assert.equal(await where(reader.query(WHERE)), 'replica');
+    await assert.rejects(reader.query("INSERT INTO items VALUES (61, 'x')"), { code: '25006' });
+    await reader.end();
+  });
     const reader = await session.connect();
     assert.equal(await where(reader.query(WHERE)), 'replica');
     await assert.rejects(reader.query("INSERT INTO items VALUES (60, 'x')"), { code: '25006' });
