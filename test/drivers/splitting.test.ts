@@ -254,13 +254,4 @@ suite('a pool in session mode', () => {
     await assert.rejects(reader.query("INSERT INTO items VALUES (61, 'x')"), { code: '25006' });
     await reader.end();
   });
-    const reader = await session.connect();
-    assert.equal(await where(reader.query(WHERE)), 'replica');
-    await assert.rejects(reader.query("INSERT INTO items VALUES (60, 'x')"), { code: '25006' });
-    await reader.end();
-    const writer = await session.connect();
-    await writer.query("INSERT INTO items VALUES (60, 'x')");
-    assert.equal(await where(writer.query(WHERE)), 'primary');
-    await writer.end();
-  });
 });
