@@ -171,8 +171,9 @@ async function authenticateMd5(channel: StartupChannel, user: string, password: 
   const salt = randomBytes(4);
   channel.send(authentication(AUTHENTICATION.md5, salt));
   const body = await passwordMessage(channel);
-  if (body.indexOf(0) !== body.length - 1) throw pgError('protocol_violation', 'invalid password packet size');
-  return checkMd5(user, password, salt, body.toString('latin1', 0, body.length - 1));
+  const end = body.indexOf(0);
+  if (end === -1 || end !== body.length - 1) throw pgError('protocol_violation', 'invalid password packet size');
+  return checkMd5(user, password, salt, body.toString('latin1', 0, end));
 }
 
 async function authenticateScram(

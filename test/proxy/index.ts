@@ -21,6 +21,8 @@ export interface ProxyOptions {
   readonly user?: Readonly<Record<string, string | number | boolean>>;
   /** Users served; alice and bob when absent. */
   readonly users?: readonly (keyof typeof PASSWORDS)[];
+  /** Sections appended to the file. */
+  readonly more?: string;
 }
 
 /** Who the admin database lets in. */
@@ -100,7 +102,7 @@ export class TestProxy {
 }
 
 /** The configuration for `cluster`: port chosen by the system, one pool named as the test database. */
-export function configText(cluster: Servers, { general, pool, user, users }: ProxyOptions = {}): string {
+export function configText(cluster: Servers, { general, pool, user, users, more }: ProxyOptions = {}): string {
   const lines = [
     '[general]',
     ...assignments({
@@ -121,7 +123,7 @@ export function configText(cluster: Servers, { general, pool, user, users }: Pro
   for (const { host, port, isReplica } of cluster.servers) {
     lines.push(`  [${JSON.stringify(host)}, ${port}, "${isReplica ? 'replica' : 'primary'}"],`);
   }
-  lines.push(']');
+  lines.push(']', more ?? '');
   return lines.join('\n');
 }
 
