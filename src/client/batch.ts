@@ -21,7 +21,7 @@ export interface BatchItem {
   readonly end: number;
   /** The statement that a Parse, Bind, Describe or Close names; undefined for an unknown name and other messages. */
   readonly statement: PreparedStatement | undefined;
-  /** The client's name for it. */
+  /** The client's name for it, bytes read as Latin-1. */
   readonly name: string;
   /** Where that name stands. */
   readonly nameFrom: number;
@@ -64,11 +64,6 @@ export class Batch {
     return this.items.length === 0;
   }
 
-  /** Whether it is one simple query. */
-  get isQuery(): boolean {
-    return this.items.length === 1 && this.items[0].type === FRONTEND.query;
-  }
-
   /** Starts over, keeping nothing. */
   clear(): void {
     this.items.length = 0;
@@ -82,36 +77,33 @@ export class Batch {
 
   /** Takes back what its messages assumed, the newest first: it will not be sent. */
   abandon(): void {
-    for (let at = this.items.length - 1; at >= 0; at--) this.items[at].undo?.undo();
+    for (let at = this.items.length - 1; at >= 0; at--) this.items[at].undo?.undo(false);
     this.clear();
   }
 
   /**
    * Adds a message, `partial` when more of it follows. `inspect` says whether to judge reads and writes.
-   * Answers what is wrong with a malformed one.
+   * False when it cannot be served: a head in which a name does not end.
    */
-  add(
-    type: number,
-    buffer: Buffer,
-    start: number,
-    end: number,
-    partial: boolean,
-    inspect: boolean,
-  ): string | undefined {
+  add(type: number, buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): boolean {
     this.length += end - start;
     switch (type) {
       case FRONTEND.query:
         this.sealed = true;
         this.#addQuery(buffer, start, end, partial, inspect);
-        return undefined;
+        return true;
       case FRONTEND.parse:
-        return this.#addParse(buffer, start, end, inspect);
+        if (this.#addParse(buffer, start, end, inspect)) return true;
+        break;
       case FRONTEND.bind:
         this.runs = true;
-        return this.#addNaming(type, buffer, start, end, inspect);
+        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
+        if (partial) return false;
+        break;
       case FRONTEND.describe:
       case FRONTEND.close:
-        return this.#addNaming(type, buffer, start, end, inspect);
+        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
+        break;
       case FRONTEND.functionCall:
         this.sealed = true;
         this.read = false;
@@ -124,8 +116,9 @@ export class Batch {
         this.runs = true;
         break;
     }
+    // Without a name that it can find, the server refuses it as well.
     this.#push(type, buffer, start, end);
-    return undefined;
+    return true;
   }
 
   #addQuery(buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): void {
@@ -137,17 +130,17 @@ export class Batch {
       if (inspect) this.#judge(this.query);
       else this.effects |= this.query.effects;
     }
-    this.#push(FRONTEND.query, buffer, start, end);
+    this.#push(FRONTEND.query, buffer, start, end, this.#context.statements.close(''));
   }
 
-  #addParse(buffer: Buffer, start: number, end: number, inspect: boolean): string | undefined {
+  #addParse(buffer: Buffer, start: number, end: number, inspect: boolean): boolean {
     const parts = splitParse(buffer, start, end);
-    if (parts === undefined) return 'invalid string in message';
+    if (parts === undefined) return false;
     const { nameEnd } = parts;
     const nameFrom = start + HEADER_LENGTH;
-    const name = buffer.toString('utf8', nameFrom, nameEnd);
-    const { catalog, statements } = this.#context;
-    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end));
+    const name = buffer.toString('latin1', nameFrom, nameEnd);
+    const { catalog, statements, settings } = this.#context;
+    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end), settings.profile.dialect);
     this.#judgeStatement(statement, inspect);
     const taken = name === '' ? undefined : statements.find(name);
     const undo = taken === undefined ? statements.define(name, statement) : undefined;
@@ -163,32 +156,38 @@ export class Batch {
       taken,
       undo,
     });
-    return undefined;
+    return true;
   }
 
-  /** Bind, Describe or Close. */
-  #addNaming(type: number, buffer: Buffer, start: number, end: number, inspect: boolean): string | undefined {
+  /** Bind, or Describe or Close of a statement; false for what is something else or has no name. */
+  #addNaming(type: number, buffer: Buffer, start: number, end: number, inspect: boolean): boolean {
     let nameFrom = nameStart(type, start);
     let nameTo = stringEnd(buffer, nameFrom, end);
     if (nameTo !== -1 && type === FRONTEND.bind) {
       nameFrom = nameTo + 1;
       nameTo = stringEnd(buffer, nameFrom, end);
     }
-    if (nameTo === -1) return 'invalid string in message';
-    if (type !== FRONTEND.bind && buffer[start + HEADER_LENGTH] !== OF_STATEMENT) {
-      this.#push(type, buffer, start, end);
-      return undefined;
-    }
-    const name = nameFrom === nameTo ? '' : buffer.toString('utf8', nameFrom, nameTo);
+    if (nameTo === -1) return false;
+    if (type !== FRONTEND.bind && buffer[start + HEADER_LENGTH] !== OF_STATEMENT) return false;
+    const name = nameFrom === nameTo ? '' : buffer.toString('latin1', nameFrom, nameTo);
     const { statements } = this.#context;
-    const statement = statements.find(name);
+    const statement = this.#find(name);
     if (type !== FRONTEND.close) this.#judgeStatement(statement, inspect);
     const undo = type === FRONTEND.close ? statements.close(name) : undefined;
     this.items.push({ type, buffer, start, end, statement, name, nameFrom, nameTo, taken: undefined, undo });
-    return undefined;
+    return true;
   }
 
-  #push(type: number, buffer: Buffer, start: number, end: number): void {
+  /** The client's statement of this name; after a change of settings, the one that its text means now. */
+  #find(name: string): PreparedStatement | undefined {
+    const { catalog, statements, settings } = this.#context;
+    const statement = statements.find(name);
+    const { dialect } = settings.profile;
+    if (statement === undefined || statement.dialect === dialect) return statement;
+    return catalog.intern(statement.definition, dialect);
+  }
+
+  #push(type: number, buffer: Buffer, start: number, end: number, undo?: Undo): void {
     this.items.push({
       type,
       buffer,
@@ -199,7 +198,7 @@ export class Batch {
       nameFrom: 0,
       nameTo: 0,
       taken: undefined,
-      undo: undefined,
+      undo,
     });
   }
 

@@ -6,8 +6,8 @@ import { adjustLength, closeStatement, FLUSH, renamed, SYNC } from '../wire/fron
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 
-/** What names of pglynx's own are replaced by when a client uses one that it never prepared. */
-const NOBODY = Buffer.from('unknown statement');
+/** What a name like pglynx's own is replaced by when the client has not prepared it: a name that is never given. */
+const NOBODY = Buffer.from(`${STATEMENT_PREFIX}0`);
 const UNNAMED = Buffer.alloc(0);
 
 /** Sends `batch` as (the next part of) `exchange`. */
@@ -17,19 +17,18 @@ export function forwardBatch(batch: Batch, connection: ServerConnection, exchang
       case FRONTEND.query:
         connection.statements.unnamed = undefined;
         raw(item, connection);
-        exchange.owe(OWED.query);
+        exchange.owe(OWED.query, item.undo);
         break;
       case FRONTEND.parse:
         forwardParse(item, connection, exchange);
         break;
       case FRONTEND.bind:
         forwardNamed(item, connection, exchange);
-        exchange.owe(OWED.bind);
+        exchange.owe(OWED.bind, undefined, item.name);
         break;
       case FRONTEND.describe:
-        if (item.nameFrom === 0) raw(item, connection);
-        else forwardNamed(item, connection, exchange);
-        exchange.owe(OWED.describe);
+        forwardNamed(item, connection, exchange);
+        exchange.owe(OWED.describe, undefined, item.name);
         break;
       case FRONTEND.close:
         forwardClose(item, connection, exchange);
@@ -59,24 +58,28 @@ function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): v
 }
 
 function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
-  const { statement, taken, name } = item;
-  if (statement === undefined) return;
-  const { statements, counters } = connection;
-  if (taken !== undefined) {
-    // The server itself refuses the second Parse of a name, after it has looked at the text as PostgreSQL does.
-    prepare(taken, connection, exchange);
-    connection.write(parseMessage(taken.name, statement.definition));
-    exchange.owe(OWED.parse);
-  } else if (name === '' && !isShared(statement, connection)) {
+  const { statement, taken, name, undo } = item;
+  const { statements, counters, status } = connection;
+  if (statement === undefined) {
     raw(item, connection);
+    exchange.owe(OWED.parse);
+  } else if (taken !== undefined) {
+    // The server itself refuses the second Parse of a name, after it has looked at the text as PostgreSQL does.
+    prepare(taken, name, connection, exchange);
+    connection.write(parseMessage(taken.name, statement.definition));
+    exchange.owe(OWED.parse, undefined, name);
+  } else if (status === STATUS.failed || (name === '' && !isShared(statement, connection))) {
+    // In a failed transaction the server takes a ROLLBACK only: nothing that it holds is given up for the rest.
+    if (name === '') raw(item, connection);
+    else connection.write(parseMessage('', statement.definition));
     statements.unnamed = statement;
     exchange.owe(
       OWED.parse,
-      both(item.undo, () => dropUnnamed(connection, statement)),
+      both(undo, () => dropUnnamed(connection, statement)),
     );
-  } else if (statements.touch(statement) && connection.status !== STATUS.failed) {
+  } else if (statements.touch(statement)) {
     counters.prepare_hits++;
-    exchange.owe(OWED.parseLocal, item.undo);
+    exchange.owe(OWED.parseLocal, undo);
   } else {
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
@@ -84,7 +87,7 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     statements.add(statement);
     exchange.owe(
       OWED.parse,
-      both(item.undo, () => statements.remove(statement)),
+      both(undo, () => statements.remove(statement)),
     );
   }
 }
@@ -102,18 +105,18 @@ function isShared(statement: PreparedStatement, connection: ServerConnection): b
   );
 }
 
-/** A Bind or Describe of a statement. */
+/** A Bind or Describe, of a statement or of what the client has none of. */
 function forwardNamed(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
-  const { statement, name } = item;
-  if (statement !== undefined) {
+  const { statement, name, nameFrom } = item;
+  if (nameFrom === 0) raw(item, connection);
+  else if (statement !== undefined) {
+    const unnamed = name === '';
     rename(
       item,
       connection,
-      name === '' ? nameForUnnamed(statement, connection, exchange) : prepare(statement, connection, exchange),
+      unnamed ? nameForUnnamed(statement, connection, exchange) : prepare(statement, name, connection, exchange),
     );
-    return;
-  }
-  if (name === '') {
+  } else if (name === '') {
     // Another client's unnamed statement may still be there: PostgreSQL's own error must come, not its rows.
     connection.write(closeStatement(''));
     connection.statements.unnamed = undefined;
@@ -123,8 +126,8 @@ function forwardNamed(item: BatchItem, connection: ServerConnection, exchange: E
   else raw(item, connection);
 }
 
-/** Sees to it that the connection holds `statement`; answers its name there. */
-function prepare(statement: PreparedStatement, connection: ServerConnection, exchange: Exchange): Buffer {
+/** Sees to it that the connection holds `statement`, which the client calls `name`; answers its name there. */
+function prepare(statement: PreparedStatement, name: string, connection: ServerConnection, exchange: Exchange): Buffer {
   const { statements, counters } = connection;
   if (statements.touch(statement)) counters.prepare_hits++;
   else {
@@ -132,7 +135,7 @@ function prepare(statement: PreparedStatement, connection: ServerConnection, exc
     makeRoom(statement, connection, exchange);
     connection.write(statement.parse);
     statements.add(statement);
-    exchange.owe(OWED.parseInjected, { undo: () => statements.remove(statement) });
+    exchange.owe(OWED.parseInjected, { undo: () => statements.remove(statement) }, name);
   }
   return statement.nameBytes;
 }
@@ -165,8 +168,9 @@ function makeRoom(statement: PreparedStatement, connection: ServerConnection, ex
   const evicted = statements.evictFor(statement);
   if (evicted === undefined) return;
   counters.prepare_evictions++;
-  connection.write(closeStatement(evicted.name));
-  exchange.owe(OWED.closeInjected, { undo: () => statements.add(evicted) });
+  const [old, revision] = evicted;
+  connection.write(closeStatement(old.name));
+  exchange.owe(OWED.closeInjected, { undo: () => statements.add(old, revision) });
 }
 
 /** Sends a message under another statement name; of a long one this is the head. */
@@ -183,8 +187,8 @@ function dropUnnamed(connection: ServerConnection, statement: PreparedStatement)
 
 function both(first: Undo | undefined, second: () => void): Undo {
   return {
-    undo: () => {
-      first?.undo();
+    undo: refused => {
+      first?.undo(refused);
       second();
     },
   };

@@ -252,7 +252,7 @@ export class Intake {
     const name = query?.deallocates;
     const status = connection?.status ?? STATUS.idle;
     if (name === undefined || items.length !== 1 || status === STATUS.failed) return false;
-    if (statements.close(name) === undefined) return false;
+    if (statements.close(Buffer.from(name).toString('latin1')) === undefined) return false;
     this.batch.clear();
     this.#outbox.push(commandComplete('DEALLOCATE'));
     this.#outbox.push(readyForQuery(status));
@@ -303,9 +303,8 @@ export class Intake {
     const { type, buffer, start, end } = this.#framer;
     const { connection, router } = this.#owner;
     const inspect = connection === undefined && router.splitting;
-    const problem = this.batch.add(type, buffer, start, end, partial, inspect);
-    if (problem === undefined) return true;
-    this.#owner.close(pgError('protocol_violation', problem));
+    if (this.batch.add(type, buffer, start, end, partial, inspect)) return true;
+    this.#owner.close(pgError('protocol_violation', 'invalid string in message'));
     return false;
   }
 

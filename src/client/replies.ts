@@ -61,11 +61,11 @@ export class Replies implements ExchangeOwner {
     if (this.#outbox.full) this.#owner.connection?.pause();
   }
 
-  replyError(message: Buffer): void {
+  replyError(message: Buffer, statement: string): void {
     if (isStalePlan(message)) this.#renewStatements();
     if (this.timedOut && sqlstateOf(message) === QUERY_CANCELED)
       this.reply(errorResponse(pgError('statement_timeout')));
-    else this.reply(this.#inClientsNames(message));
+    else this.reply(inClientsName(message, statement));
     this.#owner.serverFailed(message);
   }
 
@@ -151,15 +151,6 @@ export class Replies implements ExchangeOwner {
   #renewStatements(): void {
     for (const { statement } of this.#owner.batch.items) if (statement !== undefined) statement.revision++;
   }
-
-  /** An ErrorResponse in which statements have the client's names. */
-  #inClientsNames(message: Buffer): Buffer {
-    if (!message.includes(STATEMENT_PREFIX)) return message;
-    if (message.length !== message.readUInt32BE(1) + 1) return message;
-    const body = message.toString('latin1', HEADER_LENGTH, message.length - 1);
-    const fields = body.split('\0').map(field => [this.#owner.statements.translate(field)]);
-    return fieldsMessage(BACKEND.errorResponse, fields.slice(0, -1), 'latin1');
-  }
 }
 
 const QUERY_CANCELED = '57014';
@@ -170,6 +161,24 @@ const TAG_LEFTOVERS = new Map<string, number>([
   ['LISTEN', DIRTY.listen],
   ['DECLARE CURSOR', DIRTY.cursors],
 ]);
+
+/** An ErrorResponse about a statement, with the client's name of it in place of pglynx's. */
+function inClientsName(message: Buffer, statement: string): Buffer {
+  if (!message.includes(STATEMENT_PREFIX) || !NAMING.has(sqlstateOf(message) ?? '')) return message;
+  if (message.length !== message.readUInt32BE(1) + 1) return message;
+  const body = message.toString('latin1', HEADER_LENGTH, message.length - 1);
+  const named = (field: string) => (field[0] === 'M' ? field.replace(SERVER_NAME, () => `"${statement}"`) : field);
+  const fields = body.split('\0').slice(0, -1);
+  return fieldsMessage(
+    BACKEND.errorResponse,
+    fields.map(field => [named(field)]),
+    'latin1',
+  );
+}
+
+/** The errors that name a statement: it does not exist, it exists already, it takes another number of parameters. */
+const NAMING = new Set(['26000', '42P05', '08P01']);
+const SERVER_NAME = new RegExp(`"${STATEMENT_PREFIX}\\d+"`);
 
 function sqlstateOf(message: Buffer): string | undefined {
   return errorFields(message, 0, message.length).get('C');

@@ -270,7 +270,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const { connection, batch, exchange } = this;
     if (connection === undefined) return;
     for (const { type, name, statement } of batch.items) {
+      if (statement !== undefined && statement === connection.statements.unnamed)
+        connection.statements.unnamed = undefined;
       if (type === FRONTEND.parse && statement !== undefined) this.statements.define(name, statement);
+      else if (type === FRONTEND.close || type === FRONTEND.query) this.statements.close(name);
     }
     exchange.reset();
     connection.enqueue(exchange);
@@ -333,7 +336,6 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     connection.dirty |= leftovers(batch.effects);
     const isWhole = begins && batch.sealed && this.#intake.stream === 'drop';
     this.#replies.begin(isWhole && connection.status === STATUS.idle);
-    if (batch.isQuery) this.statements.dropUnnamed();
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed) batch.clear();
   }

@@ -87,6 +87,8 @@ export class ServerConnection {
   #cancelsSettled: (() => void)[] = [];
   /** Whether the message that is passing in parts goes to the client. */
   #passing = false;
+  /** Whether what has been gathered waits for the next message. */
+  #holding = false;
   readonly #run = new Run();
   #writers = new Set<{ drained(): void }>();
 
@@ -303,7 +305,7 @@ export class ServerConnection {
       else if (this.#passing) this.#run.add(framer, this.#exchanges[0]);
       if (this.#state === 'closed') return;
     }
-    this.#run.flush(this.#exchanges[0]);
+    if (!this.#holding) this.#run.flush(this.#exchanges[0]);
   }
 
   /** A message, or the head of a long one. */
@@ -363,21 +365,27 @@ export class ServerConnection {
     if (exchange.silent || !exchange.owner.repeatsAfter(buffer.subarray(start, end))) return false;
     exchange.silent = true;
     this.#passing = false;
+    this.#holding = false;
+    this.#run.drop();
     exchange.skip();
     return true;
   }
 
   #passOwned(exchange: Exchange): void {
-    exchange.begun = true;
+    // A ParameterDescription may be all that comes before the error after which the exchange is repeated.
+    this.#holding = this.#framer.type === BACKEND.parameterDescription && !exchange.begun && exchange.sealed;
+    if (!this.#holding) exchange.begun = true;
     if (this.#passing) this.#run.add(this.#framer, exchange);
   }
 
   #error(exchange: Exchange, skip: boolean): void {
     const { buffer, start, end } = this.#framer;
     this.#run.flush(exchange);
+    const { statement } = exchange;
     exchange.fail(skip);
-    exchange.owner.replyError(buffer.subarray(start, end));
+    exchange.owner.replyError(buffer.subarray(start, end), statement);
     exchange.begun = true;
+    this.#holding = false;
   }
 
   #ready(exchange: Exchange, isOwed: boolean): void {
@@ -404,6 +412,8 @@ export class ServerConnection {
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */
   #asynchronous(type: number, exchange: Exchange | undefined): void {
+    if (this.#holding && exchange !== undefined) exchange.begun = true;
+    this.#holding = false;
     const { buffer, start, end } = this.#framer;
     const owner = exchange === undefined ? this.holder : exchange.silent ? undefined : exchange.owner;
     if (type === BACKEND.parameterStatus) {

@@ -99,15 +99,19 @@ for (const [owed, step, types] of EXCHANGE_STEPS) for (const type of types) STEP
 
 /** Takes back what was assumed when a message was sent that the server then refused or skipped. */
 export interface Undo {
-  undo(): void;
+  /** `refused` when the server looked at this message and answered it with an error, not when it skipped it. */
+  undo(refused: boolean): void;
 }
 
 /** Receives what an exchange yields. Called within one turn; `reply` bytes stay unchanged. */
 export interface ExchangeOwner {
   /** Bytes for the client, in order; whole messages or parts of one. */
   reply(bytes: Buffer): void;
-  /** An ErrorResponse, still to be passed on; its place in the order is now. */
-  replyError(message: Buffer): void;
+  /**
+   * An ErrorResponse, still to be passed on; its place in the order is now. `statement` is the client's name of the
+   * statement that the refused message names, bytes read as Latin-1; '' is none, or the unnamed one.
+   */
+  replyError(message: Buffer, statement: string): void;
   /** Whether this ErrorResponse, the server's first reply, is to be kept back because the exchange is repeated. */
   repeatsAfter(message: Buffer): boolean;
   /** A CommandComplete passed by; `tag` starts at `buffer[start]`. */
@@ -147,6 +151,7 @@ export class Exchange {
 
   #kinds: Owed[] = [];
   #undos: (Undo | undefined)[] = [];
+  #statements: string[] = [];
   #head = 0;
   /** Whether a CopyInResponse came whose COPY has neither completed nor failed. */
   #copying = false;
@@ -170,6 +175,7 @@ export class Exchange {
     this.torn = false;
     this.#kinds.length = 0;
     this.#undos.length = 0;
+    this.#statements.length = 0;
     this.#head = 0;
     this.#copying = false;
     this.#counted = 0;
@@ -185,20 +191,29 @@ export class Exchange {
     return this.#kinds[this.#head];
   }
 
-  /** Notes that a message was sent for which `owed` comes; `undo` runs when the server refuses or skips it. */
-  owe(owed: Owed, undo?: Undo): void {
+  /** The client's name of the statement that the next reply is about, if it is about one. */
+  get statement(): string {
+    return this.#statements[this.#head] ?? '';
+  }
+
+  /**
+   * Notes that a message was sent for which `owed` comes; `undo` runs when the server refuses or skips it. `statement`
+   * is the client's name of the statement that it names.
+   */
+  owe(owed: Owed, undo?: Undo, statement = ''): void {
     if (owed === OWED.sync || owed === OWED.query || owed === OWED.functionCall) this.sealed = true;
     if (owed === OWED.copyEnd) this.copyIn = false;
     if (this.skipping) {
       if (owed === OWED.sync) this.skipping = false;
       else {
         if (owed === OWED.query || owed === OWED.functionCall) this.sealed = false;
-        undo?.undo();
+        undo?.undo(false);
         return;
       }
     }
     this.#kinds.push(owed);
     this.#undos.push(undo);
+    this.#statements.push(statement);
   }
 
   /** The step that a reply of this type makes now. */
@@ -228,7 +243,12 @@ export class Exchange {
     this.failed = true;
     this.copyIn = false;
     if (this.#copying && this.#kinds.includes(OWED.copySync, this.#head)) this.#count();
-    else if (skip) this.skip();
+    else if (skip) {
+      const refused = this.#undos[this.#head];
+      this.#undos[this.#head] = undefined;
+      this.skip();
+      refused?.undo(true);
+    }
     this.#copying = false;
   }
 
@@ -264,6 +284,7 @@ export class Exchange {
     const count = this.#kinds.indexOf(OWED.copyEnd, from) + 1 - from;
     this.#kinds.splice(from, count);
     this.#undos.splice(from, count);
+    this.#statements.splice(from, count);
   }
 
   /** A ReadyForQuery while Syncs are counted: whether it is for the client. */
@@ -287,7 +308,7 @@ export class Exchange {
 
   #undo(stop: number): void {
     for (let at = stop - 1; at >= this.#head; at--) {
-      this.#undos[at]?.undo();
+      this.#undos[at]?.undo(false);
       this.#undos[at] = undefined;
     }
   }
@@ -296,6 +317,7 @@ export class Exchange {
     this.#undo(this.#kinds.length);
     this.#kinds = [OWED.count, OWED.syncInjected];
     this.#undos = [undefined, undefined];
+    this.#statements = ['', ''];
     this.#head = 0;
     this.sealed = true;
     this.unclear = true;

@@ -22,9 +22,13 @@ export function isFollowed(name: string): boolean {
 export class SettingsProfile {
   /** Setting names in lower case, with their values. */
   readonly values: ReadonlyMap<string, string>;
+  /** Those that a text's meaning may depend on when it is prepared: dates, escapes, encodings, names without schema. */
+  readonly dialect: string;
 
   constructor(values: ReadonlyMap<string, string>) {
     this.values = values;
+    const meaningful = [...values].filter(([name]) => name !== 'application_name');
+    this.dialect = meaningful.length === 0 ? '' : JSON.stringify(meaningful);
   }
 }
 

@@ -11,6 +11,8 @@ export const STATEMENT_PREFIX = 'pglynx_';
 export class PreparedStatement {
   /** The name on every server. */
   readonly name: string;
+  /** {@link SettingsProfile.dialect} of the sessions that share it. */
+  readonly dialect: string;
   readonly nameBytes: Buffer;
   /** SQL text, without its NUL. */
   readonly text: string;
@@ -25,8 +27,9 @@ export class PreparedStatement {
   /** What the grammar says of the text, once somebody asked. */
   analysis: Statement | undefined;
 
-  constructor(id: number, definition: Buffer) {
+  constructor(id: number, definition: Buffer, dialect: string) {
     this.name = `${STATEMENT_PREFIX}${id}`;
+    this.dialect = dialect;
     this.nameBytes = Buffer.from(this.name);
     this.definition = definition;
     this.text = definition.toString('utf8', 0, Math.max(0, definition.indexOf(0)));
@@ -71,16 +74,17 @@ export class StatementCatalog {
     this.#byDefinition = new LRUCache({
       max: entries_max,
       maxSize: length_max,
-      sizeCalculation: statement => statement.definition.length * 2 + 256,
+      sizeCalculation: ({ definition, dialect }) => definition.length * 2 + dialect.length + 256,
     });
   }
 
-  /** The statement that this definition means; the bytes are copied when they are new. */
-  intern(definition: Buffer): PreparedStatement {
-    const key = definition.toString('latin1');
+  /** The statement that this definition means in this dialect; the bytes are copied when they are new. */
+  intern(definition: Buffer, dialect: string): PreparedStatement {
+    const text = definition.toString('latin1');
+    const key = dialect === '' ? text : `${dialect}\0${text}`;
     let statement = this.#byDefinition.get(key);
     if (statement === undefined) {
-      statement = new PreparedStatement(nextId++, Buffer.from(definition));
+      statement = new PreparedStatement(nextId++, Buffer.from(definition), dialect);
       this.#byDefinition.set(key, statement);
     }
     statement.uses++;
@@ -122,8 +126,9 @@ export class ServerStatements {
     return true;
   }
 
-  add(statement: PreparedStatement): void {
-    this.#held.set(statement, statement.revision);
+  /** It was prepared, as it is now or as it was in an earlier revision. */
+  add(statement: PreparedStatement, revision = statement.revision): void {
+    this.#held.set(statement, revision);
     this.#newest = statement;
   }
 
@@ -132,12 +137,16 @@ export class ServerStatements {
     if (this.#newest === statement) this.#newest = undefined;
   }
 
-  /** The statement to close so that `statement` fits: an earlier revision of it, or the least recently used. */
-  evictFor(statement: PreparedStatement): PreparedStatement | undefined {
-    let evicted: PreparedStatement | undefined;
-    if (this.#held.has(statement)) evicted = statement;
-    else if (this.#held.size >= Math.max(1, this.size_max)) [evicted] = this.#held.keys();
-    if (evicted !== undefined) this.remove(evicted);
+  /**
+   * The statement to close so that `statement` fits, with its revision: an earlier one of the same, or the least
+   * recently used.
+   */
+  evictFor(statement: PreparedStatement): readonly [PreparedStatement, number] | undefined {
+    const held = this.#held.get(statement);
+    const isFull = this.#held.size >= Math.max(1, this.size_max);
+    const evicted =
+      held !== undefined ? ([statement, held] as const) : isFull ? this.#held.entries().next().value : undefined;
+    if (evicted !== undefined) this.remove(evicted[0]);
     return evicted;
   }
 

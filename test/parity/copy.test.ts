@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { decode, errorOf, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
-import { RawClient } from '../client/raw.ts';
-import { DATABASE, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
+import { startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
-import { difference, play, type Step, words } from './script.ts';
+import { assertSame, type Step, send, straightTo, through } from './script.ts';
 
 let cluster: TestCluster;
 before(async () => {
@@ -16,32 +15,19 @@ before(async () => {
 });
 after(() => cluster.stop());
 
-const direct = () =>
-  RawClient.connect({ port: cluster.primary.port, user: 'alice', database: DATABASE, password: PASSWORDS.alice });
-
 /** Plays the script to both sides; then another client must find the one connection of the pool in order. */
 async function compare(script: readonly Step[]): Promise<void> {
-  const whole: Step[] = [
-    { send: frontend.query('TRUNCATE target') },
+  await using proxy = await TestProxy.start(cluster, { user: { pool_size: 1 } });
+  await assertSame(straightTo(cluster), through(proxy), [
+    send(frontend.query('TRUNCATE target')),
     { mark: 'wait' },
     ...script,
     { mark: 'wait' },
-    { send: frontend.query('SELECT * FROM target ORDER BY n, s') },
-    { mark: 'wait' },
-  ];
-  await using straight = await direct();
-  const expected = await play(straight, whole);
-  await using proxy = await TestProxy.start(cluster, { user: { pool_size: 1 } });
-  await using client = await proxy.raw();
-  const actual = await play(client, whole);
-  const found = difference(expected, actual);
-  assert.ok(found === undefined, `${found}\nof the script\n${words(script)}`);
-  await using next = await proxy.raw();
-  const check: Step[] = [{ send: frontend.query('SELECT 1') }, { mark: 'wait' }];
-  assert.equal(difference(await play(straight, check), await play(next, check)), undefined);
+    send(frontend.query('SELECT * FROM target ORDER BY n, s')),
+  ]);
+  await assertSame(straightTo(cluster), through(proxy), [send(frontend.query('SELECT 1'))]);
 }
 
-const send = (...messages: Buffer[]): Step => ({ send: Buffer.concat(messages) });
 const copy = (table: string) => frontend.query(`COPY ${table} FROM STDIN`);
 const prepared = (table: string) => [
   frontend.parse('', `COPY ${table} FROM STDIN`),
@@ -165,9 +151,9 @@ suite('what is no copy data ends the session, but not the connection of the pool
   };
   for (const [name, script] of Object.entries(scripts)) {
     test(name, async () => {
-      await using straight = await direct();
-      straight.send(...script);
-      const expected = errorOf(await straight.untilClosed());
+      await using direct = await straightTo(cluster).connect();
+      direct.send(...script);
+      const expected = errorOf(await direct.untilClosed());
       await using proxy = await TestProxy.start(cluster, { user: { pool_size: 1 } });
       const pid = async () => {
         await using other = await proxy.raw();

@@ -1,8 +1,11 @@
 /** A client's session as data: what it sends in which pieces and when it waits, to be played to pglynx and to PostgreSQL. */
+import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { decode, type Message } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
-import type { RawClient } from '../client/raw.ts';
+import { RawClient } from '../client/raw.ts';
+import { DATABASE, PASSWORDS, type TestCluster } from '../cluster/index.ts';
+import type { TestProxy } from '../proxy/index.ts';
 
 /** One thing a client does. */
 export type Step =
@@ -11,7 +14,14 @@ export type Step =
   /** Sends a mark that is answered in every state, and waits for the answer if it says so. */
   | { readonly mark: 'wait' | 'go on' }
   /** Waits for the next message of one of these types. */
-  | { readonly until: string };
+  | { readonly until: string }
+  /** Has another client send this and get its ReadyForQuery. */
+  | { readonly other: Buffer };
+
+/** Bytes to send. */
+export function send(...messages: Buffer[]): Step {
+  return { send: Buffer.concat(messages) };
+}
 
 /** Cuts bytes into the pieces that are written one by one. */
 export type Cutter = (bytes: Buffer) => Buffer[];
@@ -32,11 +42,11 @@ const MARK = Buffer.concat([
 ]);
 const MARK_ANSWER = 'Z33Z';
 
-/** Plays a script and returns everything the server said; the script should end with a mark to wait for. */
+/** Plays a script and returns everything the server said to `client`; it should end with a mark to wait for. */
 export async function play(
   client: RawClient,
   script: readonly Step[],
-  cutter: Cutter = inOnePiece,
+  { cutter = inOnePiece, other }: { readonly cutter?: Cutter; readonly other?: RawClient } = {},
 ): Promise<Message[]> {
   const received: Message[] = [];
   let pending: Buffer[] = [];
@@ -64,6 +74,10 @@ export async function play(
       if (step.mark === 'go on') continue;
       flush();
       while (marks_seen < marks_sent) await receive();
+    } else if ('other' in step) {
+      flush();
+      other?.send(step.other);
+      await other?.ready();
     } else {
       flush();
       while (!step.until.includes((await receive()).type));
@@ -97,11 +111,39 @@ export function difference(expected: readonly Message[], actual: readonly Messag
   return undefined;
 }
 
+/** Where a script is played: what the client and the other one are connected to. */
+export interface Side {
+  connect(): Promise<RawClient>;
+}
+
+/** Alice's way straight to the primary, with these settings in her startup packet. */
+export function straightTo({ primary: { port } }: TestCluster, parameters: Record<string, string> = {}): Side {
+  const login = { port, user: 'alice', database: DATABASE, password: PASSWORDS.alice, parameters };
+  return { connect: () => RawClient.connect(login) };
+}
+
+/** Her way through pglynx. */
+export function through(proxy: TestProxy, parameters: Record<string, string> = {}): Side {
+  return { connect: () => proxy.raw(parameters) };
+}
+
+/** Plays the script straight to PostgreSQL and through pglynx, and asserts that every byte is the same. */
+export async function assertSame(straight: Side, pglynx: Side, script: readonly Step[]): Promise<void> {
+  const played = async (side: Side) => {
+    await using client = await side.connect();
+    await using other = await side.connect();
+    return await play(client, [...script, { mark: 'wait' }], { other });
+  };
+  const found = difference(await played(straight), await played(pglynx));
+  assert.ok(found === undefined, `${found}\nof the script\n${words(script)}`);
+}
+
 /** A script in words, for reports of failures. */
 export function words(script: readonly Step[]): string {
   return script
     .map(step => {
       if ('mark' in step) return `  mark, ${step.mark}`;
+      if ('other' in step) return `  other: ${inspect(step.other.toString('latin1'))}`;
       if ('until' in step) return `  wait for one of ${step.until}`;
       return `  ${inspect(step.send.toString('latin1'), { maxStringLength: 400, breakLength: Number.POSITIVE_INFINITY })}`;
     })
