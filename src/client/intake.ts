@@ -102,7 +102,12 @@ export class Intake {
   #next(): boolean {
     const streamed = this.#framer.streaming;
     const part = this.#framer.next();
-    if (part === PART.none) return false;
+    if (part === PART.none) {
+      const type = this.#framer.nextType;
+      // Nobody waits for the rest of what cannot be a message.
+      if (type !== undefined && !TYPES.has(type)) this.#refuseType(type);
+      return false;
+    }
     if (part === PART.bad) this.#refuseLength();
     else if (streamed) this.#pass();
     else this.#take(part === PART.first);
@@ -228,7 +233,7 @@ export class Intake {
       case FRONTEND.flush:
         return this.#takeFlush();
       default:
-        this.#owner.close(pgError('protocol_violation', `invalid frontend message type ${type}`));
+        this.#refuseType(type);
     }
   }
 
@@ -325,6 +330,10 @@ export class Intake {
     if (error !== undefined) this.fail(error, SEALING.has(type));
   }
 
+  #refuseType(type: number): void {
+    this.#owner.close(pgError('protocol_violation', `invalid frontend message type ${type}`));
+  }
+
   #refuseLength(): void {
     const { type, length, length_max } = this.#framer;
     const letter = String.fromCharCode(type);
@@ -343,6 +352,8 @@ const COPYING = new Set<number>([
 ]);
 /** The reason of a CopyFail that pglynx sends by itself; comes back in the server's error. */
 const VIOLATION = 'pglynx: the client sent something that is no copy data';
+/** Messages that a client may send after its login. */
+const TYPES = new Set<number>(Object.values(FRONTEND).filter(type => type !== FRONTEND.password));
 /** Messages that may be longer than what is held whole. */
 const STREAMED = new Set<number>([FRONTEND.query, FRONTEND.bind, FRONTEND.functionCall]);
 /** Messages that ReadyForQuery answers. */
