@@ -7,7 +7,7 @@ import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
 import { inOrder, serves } from './balancer.ts';
 import { BanList } from './health.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, Role } from './lease.ts';
 import { type FailureReason, Pool, type PoolOwner } from './pool.ts';
 
 /** Where a cluster reports what operators want to know. */
@@ -39,6 +39,9 @@ export class Cluster implements PoolOwner {
   /** What a server reports of its settings when nothing was asked of it. */
   baseline: ReadonlyMap<string, string> | undefined;
 
+  /** The pools of each shard that may serve a role. */
+  readonly #byRole: readonly Readonly<Record<Role, readonly Pool[]>>[];
+
   constructor(settings: ClusterSettings, context: ClusterContext) {
     this.settings = settings;
     this.context = context;
@@ -56,6 +59,11 @@ export class Cluster implements PoolOwner {
         );
       });
     });
+    this.#byRole = this.shards.map(pools => ({
+      any: pools,
+      primary: pools.filter(pool => serves(pool, 'primary')),
+      replica: pools.filter(pool => serves(pool, 'replica')),
+    }));
   }
 
   get defaults(): SettingsProfile {
@@ -151,11 +159,12 @@ export class Cluster implements PoolOwner {
 
   #place(lease: Lease): void {
     const now = performance.now();
-    const shard = this.shards[lease.shard];
+    const shard = this.#byRole[lease.shard];
     if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
-    const untried = shard.filter(pool => serves(pool, lease.role) && !lease.tried.includes(pool));
+    const serving = shard[lease.role];
+    const untried = lease.tried.length === 0 ? serving : serving.filter(pool => !lease.tried.includes(pool));
     if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
-    const [first] = inOrder(this.#allowed(untried), this.settings.load_balancing_mode, Math.random);
+    const first = inOrder(this.#allowed(untried), this.settings.load_balancing_mode, Math.random)[0];
     // Who has waited for one server does not stand in the queue of another.
     const isLate = lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout;
     if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
@@ -163,7 +172,7 @@ export class Cluster implements PoolOwner {
   }
 
   /** The candidates that are not banned; when all are, the list is cleared, since a doubtful server beats none. */
-  #allowed(candidates: Pool[]): readonly Pool[] {
+  #allowed(candidates: readonly Pool[]): readonly Pool[] {
     if (this.bans.entries.size === 0) return candidates;
     const now = Date.now();
     const allowed = candidates.filter(pool => !this.bans.isBanned(pool, now));

@@ -59,7 +59,6 @@ export class Pool implements ConnectionOwner, LeaseSource {
   readonly #owner: PoolOwner;
   readonly #idle: ServerConnection[] = [];
   readonly #waiters = new WaitQueue();
-  readonly #expires = new WeakMap<ServerConnection, number>();
   #deadline: NodeJS.Timeout | undefined;
   #retired = false;
 
@@ -142,7 +141,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
   maintain(now: number): void {
     const { idle_timeout, min_pool_size } = this.settings;
     for (const connection of [...this.#idle]) {
-      if (this.#isExpired(connection, now)) this.#drop(connection, 'server_lifetime is over');
+      if (now > connection.expires_at) this.#drop(connection, 'server_lifetime is over');
       else if (now - connection.used_at > idle_timeout && this.connections.size > min_pool_size) {
         this.#drop(connection, 'idle_timeout is over');
       }
@@ -231,7 +230,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
     connection.owner = this;
     this.connections.add(connection);
     const lifetime = this.settings.server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
-    this.#expires.set(connection, connection.opened_at + lifetime);
+    connection.expires_at = connection.opened_at + lifetime;
     this.suspect = false;
     this.#owner.connectionOpened(this, connection);
     this.#offer(connection);
@@ -256,7 +255,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** A connection that is free: for the first waiter, or for later. */
   #offer(connection: ServerConnection): void {
-    if (this.#isExpired(connection, performance.now())) return connection.close('server_lifetime is over');
+    if (performance.now() > connection.expires_at) return connection.close('server_lifetime is over');
     const lease = this.#waiters.firstFor(connection.options.startup);
     if (lease !== undefined) {
       this.#waiters.remove(lease);
@@ -264,10 +263,6 @@ export class Pool implements ConnectionOwner, LeaseSource {
     } else if (this.#retired) connection.close('the pool was taken out of the configuration');
     else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
     else this.#idle.push(connection);
-  }
-
-  #isExpired(connection: ServerConnection, now: number): boolean {
-    return now > (this.#expires.get(connection) ?? 0);
   }
 
   #drop(connection: ServerConnection, cause: string): void {

@@ -57,6 +57,8 @@ export class ServerConnection {
   readonly counters = new ConnectionCounters();
   readonly statements: ServerStatements;
   readonly opened_at = performance.now();
+  /** Milliseconds of `performance.now()` when it is too old to serve anybody else. */
+  expires_at = Number.POSITIVE_INFINITY;
   /** Server process id, from BackendKeyData. */
   pid = 0;
   /** What the server last reported of its settings. */
@@ -85,8 +87,8 @@ export class ServerConnection {
   #paused = false;
   #cancels = 0;
   #cancelsSettled: (() => void)[] = [];
-  /** Whether the message that is passing in parts goes to the client. */
-  #passing = false;
+  /** Whom the current message is passed on to; undefined when it goes nowhere. */
+  #receiver: ExchangeOwner | undefined;
   /** Whether what has been gathered waits for the next message. */
   #holding = false;
   readonly #run = new Run();
@@ -148,6 +150,11 @@ export class ServerConnection {
     return this.#outbox.full;
   }
 
+  /** Whether a message is being passed on in parts and its end has not come. */
+  get inMessage(): boolean {
+    return this.#receiver !== undefined && this.#framer.streaming;
+  }
+
   /** Whether this exchange is under way here. */
   serves(exchange: Exchange): boolean {
     return this.#exchanges.includes(exchange);
@@ -190,7 +197,7 @@ export class ServerConnection {
   passLocal(exchange: Exchange): void {
     if (this.#exchanges[0] !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
-      this.#run.flush(exchange);
+      this.#run.flush();
       if (!exchange.silent) exchange.owner.reply(local);
     }
   }
@@ -233,22 +240,22 @@ export class ServerConnection {
     else this.#cancelsSettled.push(callback);
   }
 
-  /** Ends the connection; exchanges under way learn that it was lost. */
-  close(cause: string): void {
+  /** Ends the connection; exchanges under way learn that it was lost, by an `error` of the server or by its own fault. */
+  close(cause: string, error = this.#lastError): void {
     if (this.#state === 'closed') return;
     const polite = this.#state === 'ready' && this.#exchanges.length === 0;
     this.#to('closed');
     if (polite && !this.#socket.destroyed) this.#socket.end(TERMINATE, () => this.#socket.destroy());
     else this.#socket.destroy();
-    const text = this.#lastError?.get('M') ?? cause;
+    const text = error?.get('M') ?? cause;
     this.#reader?.fail(new Error(text));
     this.#run.drop();
     const exchanges = this.#exchanges.splice(0);
-    if (exchanges.length > 0) exchanges[0].torn = this.#passing && this.#framer.streaming;
-    else this.holder?.connectionLost(text, this.#lastError);
+    if (exchanges.length > 0) exchanges[0].torn = this.inMessage;
+    else this.holder?.connectionLost(text, error);
     for (const exchange of exchanges) {
       exchange.abandon();
-      exchange.owner.connectionLost(text, this.#lastError);
+      exchange.owner.connectionLost(text, error);
     }
     this.drained();
     for (const waiting of this.#cancelsSettled.splice(0)) waiting();
@@ -302,10 +309,10 @@ export class ServerConnection {
       if (part === PART.none) break;
       if (part === PART.bad) return this.#broken(`a message of ${framer.length} bytes`);
       if (part === PART.whole || part === PART.first) this.#message();
-      else if (this.#passing) this.#run.add(framer, this.#exchanges[0]);
+      else if (this.#receiver !== undefined) this.#run.add(framer, this.#receiver);
       if (this.#state === 'closed') return;
     }
-    if (!this.#holding) this.#run.flush(this.#exchanges[0]);
+    if (!this.#holding) this.#run.flush();
   }
 
   /** A message, or the head of a long one. */
@@ -313,13 +320,10 @@ export class ServerConnection {
     const framer = this.#framer;
     const type = framer.type;
     const exchange = this.#exchanges[0];
-    this.#passing = exchange !== undefined && !exchange.silent;
+    this.#receiver = exchange === undefined || exchange.silent ? undefined : exchange.owner;
     if (type === BACKEND.dataRow && exchange !== undefined) {
       const head = exchange.head;
-      if (head === OWED.execute || head === OWED.query) {
-        if (this.#passing) this.#run.add(framer, exchange);
-        return;
-      }
+      if (head === OWED.execute || head === OWED.query) return this.#pass();
     }
     if (type === BACKEND.noticeResponse || type === BACKEND.parameterStatus || type === BACKEND.notificationResponse) {
       return this.#asynchronous(type, exchange);
@@ -338,13 +342,13 @@ export class ServerConnection {
         this.#ready(exchange, exchange.head !== OWED.syncInjected);
         return this.#end(exchange);
       case STEP.swallow:
-        this.#passing = false;
+        this.#receiver = undefined;
         exchange.settle();
         break;
       case STEP.copyIn:
         this.#passOwned(exchange);
         exchange.beginCopyIn();
-        this.#run.flush(exchange);
+        this.#run.flush();
         exchange.owner.copyInStarted();
         break;
       default:
@@ -364,7 +368,7 @@ export class ServerConnection {
     const { buffer, start, end } = this.#framer;
     if (exchange.silent || !exchange.owner.repeatsAfter(buffer.subarray(start, end))) return false;
     exchange.silent = true;
-    this.#passing = false;
+    this.#receiver = undefined;
     this.#holding = false;
     this.#run.drop();
     exchange.skip();
@@ -375,12 +379,16 @@ export class ServerConnection {
     // A ParameterDescription may be all that comes before the error after which the exchange is repeated.
     this.#holding = this.#framer.type === BACKEND.parameterDescription && !exchange.begun && exchange.sealed;
     if (!this.#holding) exchange.begun = true;
-    if (this.#passing) this.#run.add(this.#framer, exchange);
+    this.#pass();
+  }
+
+  #pass(): void {
+    if (this.#receiver !== undefined) this.#run.add(this.#framer, this.#receiver);
   }
 
   #error(exchange: Exchange, skip: boolean): void {
     const { buffer, start, end } = this.#framer;
-    this.#run.flush(exchange);
+    this.#run.flush();
     const { statement } = exchange;
     exchange.fail(skip);
     exchange.owner.replyError(buffer.subarray(start, end), statement);
@@ -391,23 +399,20 @@ export class ServerConnection {
   #ready(exchange: Exchange, isOwed: boolean): void {
     const { buffer, start, length } = this.#framer;
     this.status = buffer[start + HEADER_LENGTH];
-    this.#passing = this.#passing && isOwed;
-    if (this.#passing) {
-      if (length === HEADER_LENGTH + 1) this.#run.add(this.#framer, exchange);
-      else {
-        // PolarDB appends an LSN, which no client expects.
-        this.#run.flush(exchange);
-        exchange.owner.reply(readyForQuery(this.status));
-        this.#passing = false;
-      }
-    }
-    this.#run.flush(exchange);
+    if (!isOwed) this.#receiver = undefined;
+    if (length === HEADER_LENGTH + 1) this.#pass();
+    this.#run.flush();
+    // PolarDB appends an LSN, which no client expects.
+    if (length > HEADER_LENGTH + 1) this.#receiver?.reply(readyForQuery(this.status));
+    this.#receiver = undefined;
   }
 
   #end(exchange: Exchange): void {
     if (!exchange.end()) return;
     this.#exchanges.shift();
     exchange.owner.exchangeEnded(this.status);
+    const [next] = this.#exchanges;
+    if (next !== undefined && !next.sealed) this.passLocal(next);
   }
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */
@@ -415,15 +420,14 @@ export class ServerConnection {
     if (this.#holding && exchange !== undefined) exchange.begun = true;
     this.#holding = false;
     const { buffer, start, end } = this.#framer;
-    const owner = exchange === undefined ? this.holder : exchange.silent ? undefined : exchange.owner;
+    const owner = exchange === undefined ? this.holder : exchange.owner;
     if (type === BACKEND.parameterStatus) {
       const [name, value] = parameterStatusOf(buffer, start, end);
       this.parameters.set(name, value);
       owner?.parameterChanged(name, value);
     }
-    this.#passing = owner !== undefined;
-    if (exchange !== undefined && this.#passing) this.#run.add(this.#framer, exchange);
-    else owner?.reply(buffer.subarray(start, end));
+    if (exchange === undefined) this.#receiver = owner;
+    this.#pass();
   }
 
   /** Keeps a FATAL error back: the connection ends with it, and its owners are told then. */
@@ -433,7 +437,7 @@ export class ServerConnection {
     const severity = fields.get('V') ?? fields.get('S');
     if (severity !== 'FATAL' && severity !== 'PANIC') return false;
     this.#lastError = fields;
-    this.#passing = false;
+    this.#receiver = undefined;
     return true;
   }
 
