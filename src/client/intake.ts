@@ -108,7 +108,7 @@ export class Intake {
       if (type !== undefined && !TYPES.has(type)) this.#refuseType(type);
       return false;
     }
-    if (part === PART.bad) this.#refuseLength();
+    if (part === PART.bad) this.#refuseLength(`${this.#framer.length_max} bytes`);
     else if (streamed) this.#pass();
     else this.#take(part === PART.first);
     return true;
@@ -211,7 +211,9 @@ export class Intake {
     if (type === FRONTEND.terminate) return this.#owner.hangUp('the client said goodbye');
     if (isCopyMessage(type)) return this.#takeCopy(type);
     this.stream = 'drop';
-    if (partial && !STREAMED.has(type)) return this.#refuseLength();
+    if (partial && !STREAMED.has(type)) {
+      return this.#refuseLength(type === FRONTEND.parse ? 'general.max_message_size' : `${INSPECT_LENGTH_MAX} bytes`);
+    }
     if (this.#skipping) return this.#skip(type);
     if (this.#pendingError !== undefined) return this.#answerPendingError(type);
     switch (type) {
@@ -334,10 +336,9 @@ export class Intake {
     this.#owner.close(pgError('protocol_violation', `invalid frontend message type ${type}`));
   }
 
-  #refuseLength(): void {
-    const { type, length, length_max } = this.#framer;
-    const letter = String.fromCharCode(type);
-    this.#owner.close(pgError('message_too_large', letter, length, `${length_max} bytes`));
+  #refuseLength(limit: string): void {
+    const { type, length } = this.#framer;
+    this.#owner.close(pgError('message_too_large', String.fromCharCode(type), length, limit));
   }
 }
 

@@ -288,6 +288,25 @@ suite('messages at the wrong time', () => {
     await assertServes();
   });
 
+  test('a message longer than a limit is refused before it has come, with the name of the limit', async () => {
+    await using strict = await TestProxy.start(cluster, { general: { max_message_size: 100_000 } });
+    for (const [type, length, limit] of [
+      ['P', 100_001, 'general.max_message_size'],
+      ['D', 70_000, '65536 bytes'],
+      ['Q', 2 ** 31 - 1, '1073741824 bytes'],
+    ] as const) {
+      const client = await strict.raw();
+      client.send(frontend.message(type, Buffer.alloc(66_000, 'x'), length));
+      const error = errorOf(await client.untilClosed());
+      assert.deepEqual([error?.severity, error?.code], ['FATAL', '08P01']);
+      assert.ok(error?.message?.includes(`${length + 1} bytes is longer than the ${limit}`), error?.message);
+      client.destroy();
+    }
+    const client = await strict.connect();
+    assert.deepEqual((await client.query(`SELECT $1::int AS n -- ${'x'.repeat(99_900)}`, [1])).rows, [{ n: 1 }]);
+    await client.end();
+  });
+
   test('a string without an end is an 08P01, and does no harm to others', async () => {
     for (const type of ['P', 'B', 'D', 'C', 'E']) {
       const client = await proxy.raw();
