@@ -280,6 +280,15 @@ suite('errors', () => {
     ]);
   });
 
+  test('a statement that outlasts the statement_timeout of the user is ended, and the client goes on', async () => {
+    await using hasty = await TestProxy.start(cluster, { user: { statement_timeout: 300 } });
+    const one = await hasty.connect();
+    const late = await errorOf(one.query('SELECT pg_sleep($1)', [20]));
+    assert.deepEqual([late.code, late.message], ['57014', 'pool statement timeout']);
+    assert.deepEqual((await one.query('SELECT 1 AS n')).rows, [{ n: 1 }]);
+    await one.end();
+  });
+
   test('a CancelRequest with the key of a client ends its query and nobody else’s', async () => {
     const victim = await proxy.connect();
     const bystander = client.query('SELECT pg_sleep(0.3) IS NULL AS slept');

@@ -27,6 +27,7 @@ after(async () => {
 interface DriverOptions {
   readonly port?: number;
   readonly max?: number;
+  readonly ssl?: 'prefer';
   readonly onnotice?: (notice: Notice) => void;
 }
 
@@ -114,6 +115,21 @@ suite('queries', () => {
     }
     assert.equal(answers.filter(answer => answer instanceof postgres.PostgresError).length, 143);
     assert.ok((await cluster.activity()).filter(({ usename }) => usename === 'alice').length <= 3);
+  });
+
+  test('a hundred statements over connections that keep two each, asked for with ssl: prefer', async () => {
+    await using small = await TestProxy.start(cluster, {
+      pool: { prepared_statements_cache_size: 2 },
+      user: { pool_size: 2 },
+    });
+    const client = connect(small, { ssl: 'prefer' });
+    for (let round = 0; round < 3; round++) {
+      const answers = await Promise.all(
+        Array.from({ length: 100 }, (_, i) => client.unsafe(`SELECT ${i} + $1::int AS n`, [round], { prepare: true })),
+      );
+      for (const [i, [row]] of answers.entries()) assert.deepEqual(row, { n: i + round });
+    }
+    await client.end();
   });
 
   test('simple queries pipelined with prepared ones keep their order', async () => {
