@@ -63,7 +63,7 @@ export class Replies implements ExchangeOwner {
 
   replyError(message: Buffer, statement: string): void {
     if (isStalePlan(message)) this.#renewStatements();
-    if (this.timedOut && sqlstateOf(message) === QUERY_CANCELED)
+    if (this.timedOut && isWhole(message) && sqlstateOf(message) === QUERY_CANCELED)
       this.reply(errorResponse(pgError('statement_timeout')));
     else this.reply(inClientsName(message, statement));
     this.#owner.serverFailed(message);
@@ -165,7 +165,7 @@ const TAG_LEFTOVERS = new Map<string, number>([
 /** An ErrorResponse about a statement, with the client's name of it in place of pglynx's. */
 function inClientsName(message: Buffer, statement: string): Buffer {
   if (!message.includes(STATEMENT_PREFIX) || !NAMING.has(sqlstateOf(message) ?? '')) return message;
-  if (message.length !== message.readUInt32BE(1) + 1) return message;
+  if (!isWhole(message)) return message;
   const body = message.toString('latin1', HEADER_LENGTH, message.length - 1);
   const named = (field: string) => (field[0] === 'M' ? field.replace(SERVER_NAME, () => `"${statement}"`) : field);
   const fields = body.split('\0').slice(0, -1);
@@ -179,6 +179,11 @@ function inClientsName(message: Buffer, statement: string): Buffer {
 /** The errors that name a statement: it does not exist, it exists already, it takes another number of parameters. */
 const NAMING = new Set(['26000', '42P05', '08P01']);
 const SERVER_NAME = new RegExp(`"${STATEMENT_PREFIX}\\d+"`);
+
+/** Whether these bytes are more than the head of a message. */
+function isWhole(message: Buffer): boolean {
+  return message.length === message.readUInt32BE(1) + 1;
+}
 
 function sqlstateOf(message: Buffer): string | undefined {
   return errorFields(message, 0, message.length).get('C');

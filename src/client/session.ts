@@ -163,7 +163,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   close(error: PgError): void {
     if (this.phase === 'closed') return;
     error.severity = 'FATAL';
-    this.#outbox.push(errorResponse(error));
+    // Behind a part of a message it would be taken for the rest of it.
+    const inMessage = this.exchange.torn || this.connection?.inMessage === true;
+    if (!inMessage) this.#outbox.push(errorResponse(error));
     this.hangUp(error.message);
   }
 
@@ -269,11 +271,12 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   repeat(): void {
     const { connection, batch, exchange } = this;
     if (connection === undefined) return;
-    for (const { type, name, statement } of batch.items) {
+    for (const { type, name, statement, taken } of batch.items) {
       if (statement !== undefined && statement === connection.statements.unnamed)
         connection.statements.unnamed = undefined;
-      if (type === FRONTEND.parse && statement !== undefined) this.statements.define(name, statement);
-      else if (type === FRONTEND.close || type === FRONTEND.query) this.statements.close(name);
+      if (type === FRONTEND.parse && statement !== undefined && taken === undefined) {
+        this.statements.define(name, statement);
+      } else if (type === FRONTEND.close || type === FRONTEND.query) this.statements.close(name);
     }
     exchange.reset();
     connection.enqueue(exchange);
@@ -334,7 +337,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     }
     this.#effects |= batch.effects;
     connection.dirty |= leftovers(batch.effects);
-    const isWhole = begins && batch.sealed && this.#intake.stream === 'drop';
+    const isWhole = begins && batch.items.at(-1)?.type === FRONTEND.sync;
     this.#replies.begin(isWhole && connection.status === STATUS.idle);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed) batch.clear();
@@ -347,7 +350,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (sql === undefined) return;
     // A server has accepted these settings before: the exchange need not wait to see them accepted again.
     connection.inject(sql, error => {
-      if (error !== undefined) connection.close(`the server refused this client's settings: ${error.get('M')}`);
+      if (error !== undefined) connection.close("the server refused this client's settings", error);
     });
   }
 

@@ -337,9 +337,9 @@ export class ServerConnection {
       case STEP.illegal:
         return this.#broken(`a message of type ${String.fromCharCode(type)} that was not owed`);
       case STEP.count:
-        return this.#ready(exchange, exchange.count());
+        return this.#ready(exchange.count());
       case STEP.end:
-        this.#ready(exchange, exchange.head !== OWED.syncInjected);
+        this.#ready(exchange.head !== OWED.syncInjected);
         return this.#end(exchange);
       case STEP.swallow:
         this.#receiver = undefined;
@@ -396,7 +396,7 @@ export class ServerConnection {
     this.#holding = false;
   }
 
-  #ready(exchange: Exchange, isOwed: boolean): void {
+  #ready(isOwed: boolean): void {
     const { buffer, start, length } = this.#framer;
     this.status = buffer[start + HEADER_LENGTH];
     if (!isOwed) this.#receiver = undefined;
