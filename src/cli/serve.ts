@@ -31,16 +31,17 @@ export interface ServeOptions {
 export async function serve(loaded: LoadedConfig, { logger, port_hint, hangup }: ServeOptions): Promise<Service> {
   for (const warning of loaded.warnings) logger.warn(warning);
   const proxy = createProxy(loaded, { logger });
-  const { host, port } = await proxy.start().catch((thrown: unknown) => {
-    const { host, port } = loaded.config.general;
-    throw listenError(thrown, `${host}:${port}`, port_hint) ?? thrown;
-  });
   const reload = () => {
     proxy.reload().catch((thrown: unknown) => logger.error(`reload changed nothing: ${errorText(thrown)}`));
   };
   if (hangup === 'reload') process.on('SIGHUP', reload);
   const ending: NodeJS.Signals[] = hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
-  const ended = firstSignal(ending, logger).then(async () => {
+  const signalled = firstSignal(ending, logger);
+  const { host, port } = await proxy.start().catch((thrown: unknown) => {
+    const { host, port } = loaded.config.general;
+    throw listenError(thrown, `${host}:${port}`, port_hint) ?? thrown;
+  });
+  const ended = signalled.then(async () => {
     await proxy.drain();
     await proxy.stop();
   });

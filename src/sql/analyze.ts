@@ -1,10 +1,21 @@
 /** Turns a parse tree into a Statement: what each kind of statement is for a router and for its session. */
-import type { CopyStmt, Node, ParseResult, TransactionStmt, VariableSetStmt } from '@pgsql/types';
+import type { CopyStmt, DoStmt, Node, ParseResult, TransactionStmt, VariableSetStmt } from '@pgsql/types';
 import { EFFECT, type ReasonCode, reasonWords, type Statement, type TransactionControl } from './statement.ts';
 import { statementName, survey } from './survey.ts';
+import { mayLeaveState } from './suspicion.ts';
 
 /** CURSOR_OPT_HOLD of PostgreSQL's parsenodes.h. */
 const CURSOR_OPTION_HOLD = 0x20;
+
+/** Everything that a session cleans away. */
+const LEFTOVERS =
+  EFFECT.set |
+  EFFECT.prepare |
+  EFFECT.listen |
+  EFFECT.temp |
+  EFFECT.hold_cursor |
+  EFFECT.advisory_lock |
+  EFFECT.sequence;
 
 /** One top-level statement. */
 interface Part {
@@ -97,7 +108,8 @@ function dropsAtCommit(node: Node): boolean {
 }
 
 function utilityEffects(node: Node): number {
-  if ('DoStmt' in node || 'CallStmt' in node) return EFFECT.unknown;
+  if ('CallStmt' in node) return EFFECT.unknown;
+  if ('DoStmt' in node) return EFFECT.unknown | blockEffects(node.DoStmt);
   if ('ListenStmt' in node) return EFFECT.listen;
   if ('LoadStmt' in node) return EFFECT.load;
   if ('DiscardStmt' in node) return node.DiscardStmt.target === 'DISCARD_ALL' ? EFFECT.discard_all : 0;
@@ -105,6 +117,12 @@ function utilityEffects(node: Node): number {
     return ((node.DeclareCursorStmt.options ?? 0) & CURSOR_OPTION_HOLD) !== 0 ? EFFECT.hold_cursor : 0;
   }
   return 0;
+}
+
+/** A DO block is not parsed: one with any word that leaves something counts as if it left everything. */
+function blockEffects({ args = [] }: DoStmt): number {
+  const code = args.map(arg => JSON.stringify(arg)).join(' ');
+  return mayLeaveState(code) ? LEFTOVERS : 0;
 }
 
 function explain(explained: Part): Part {

@@ -1,7 +1,7 @@
 /** Messages that travel from servers to clients: reading those pglynx acts on, and building its own. */
 import type { PgError } from '../errors.ts';
 import { message } from './frontend.ts';
-import { AUTHENTICATION, BACKEND, HEADER_LENGTH, STATUS } from './protocol.ts';
+import { AUTHENTICATION, BACKEND, HEADER_LENGTH, PROTOCOL_3_0, STATUS } from './protocol.ts';
 
 export const PARSE_COMPLETE = message(BACKEND.parseComplete, Buffer.alloc(0));
 export const CLOSE_COMPLETE = message(BACKEND.closeComplete, Buffer.alloc(0));
@@ -32,10 +32,10 @@ export function parameterStatus(name: string, value: string): Buffer {
   return message(BACKEND.parameterStatus, Buffer.from(`${name}\0${value}\0`));
 }
 
-/** NegotiateProtocolVersion: 3.0 is the newest minor version served, and these `_pq_.` options are not known. */
+/** NegotiateProtocolVersion: 3.0 is the newest version served, and these `_pq_.` options are not known. */
 export function negotiateProtocolVersion(options: readonly string[]): Buffer {
   const head = Buffer.alloc(8);
-  head.writeInt32BE(0, 0);
+  head.writeInt32BE(PROTOCOL_3_0, 0);
   head.writeInt32BE(options.length, 4);
   return message(BACKEND.negotiateProtocolVersion, Buffer.concat([head, ...options.map(o => Buffer.from(`${o}\0`))]));
 }

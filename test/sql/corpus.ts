@@ -31,6 +31,16 @@ export const SCHEMA = [
   'CREATE OPERATOR other.+ (LEFTARG = int, RIGHTARG = int, FUNCTION = other.plus)',
 ];
 
+/** What a DO block with any suspicious word may leave. */
+const LEFTOVERS =
+  EFFECT.set |
+  EFFECT.prepare |
+  EFFECT.listen |
+  EFFECT.temp |
+  EFFECT.hold_cursor |
+  EFFECT.advisory_lock |
+  EFFECT.sequence;
+
 const none = (reason: ReasonCode, ...texts: string[]): Case[] => texts.map(sql => ({ sql, reason, effects: 0 }));
 const some = (reason: ReasonCode, effects: number, ...texts: string[]): Case[] =>
   texts.map(sql => ({ sql, reason, effects }));
@@ -299,7 +309,12 @@ const SESSIONS: readonly Case[] = [
   ...some('utility', EFFECT.prepare | EFFECT.sequence, "PREPARE p3 AS SELECT nextval('s')"),
   ...some('utility', EFFECT.unknown, 'EXECUTE p1', 'EXPLAIN ANALYZE EXECUTE p1', "DO 'BEGIN END'", 'CALL proc()'),
   ...some('utility', EFFECT.unknown, 'CREATE TABLE t7 AS EXECUTE p1', 'CREATE INDEX ON t ((setter()))'),
-  ...some('utility', EFFECT.unknown, "DO $$BEGIN PERFORM set_config('work_mem', '91MB', false); END$$"),
+  ...some(
+    'utility',
+    EFFECT.unknown | LEFTOVERS,
+    "DO $$BEGIN PERFORM set_config('work_mem', '91MB', false); END$$",
+    "DO $$BEGIN SET work_mem = '91MB'; END$$",
+  ),
   ...none('utility', 'DEALLOCATE p1', 'DISCARD PLANS', 'DISCARD TEMP', 'DISCARD SEQUENCES', 'UNLISTEN *', 'NOTIFY c'),
   ...some('utility', EFFECT.deallocate_all, 'DEALLOCATE ALL'),
   ...some('utility', EFFECT.discard_all, 'DISCARD ALL'),
