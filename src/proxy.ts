@@ -189,6 +189,7 @@ export class PgProxy implements ControlPlane {
       disconnected: (session, cause) => this.#disconnected(session, cause),
       loginFailed: (address, error) =>
         this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`),
+      acceptFailed: error => this.#log.error(`A client could not connect: ${error.message}`),
     };
   }
 

@@ -79,6 +79,7 @@ export class Intake {
 
   /** Adds bytes from the client. */
   feed(chunk: Buffer): void {
+    if (this.#owner.phase === 'closed') return;
     this.#framer.feed(chunk);
     this.process();
   }

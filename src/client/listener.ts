@@ -52,6 +52,8 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   connected(session: Session): void;
   disconnected(session: Session, cause: string): void;
   loginFailed(address: string, error: PgError): void;
+  /** A client could not be let in at all. */
+  acceptFailed(error: Error): void;
 }
 
 /** Bytes that may wait in a client's socket before its server connection is no longer read. */
@@ -78,6 +80,8 @@ export class Listener {
       this.#server.once('error', reject);
       this.#server.listen({ host, port, backlog: 4096 }, () => {
         this.#server.off('error', reject);
+        // No file descriptor for one more client, say: those who are here are served on.
+        this.#server.on('error', error => this.#context.acceptFailed(error));
         resolve();
       });
     });
@@ -109,6 +113,7 @@ export class Listener {
     try {
       await this.#logIn(socket, framer, channel);
     } catch (error) {
+      channel.detach();
       this.#refuse(socket, error);
     } finally {
       clearTimeout(timer);
@@ -119,7 +124,7 @@ export class Listener {
     const request = await readStartup(channel);
     if (request.kind === 'cancel') {
       this.cancelKeys.request(request.pid, request.secret);
-      socket.end();
+      socket.destroySoon();
       return;
     }
     channel.startMessages();

@@ -400,6 +400,8 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
       finishExchange(connection, this.exchange, this.#intake, this.#cluster.settings.connect_timeout);
     } else this.#release();
     const socket = this.#socket;
+    // What still comes is dropped, so that the end of it is seen.
+    socket.resume();
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
 import { PgError, pgError } from '../errors.ts';
-import { MessageReader } from '../net/messages.ts';
+import { type Message, MessageReader } from '../net/messages.ts';
 import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { AUTHENTICATION, FRONTEND, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
@@ -37,7 +37,7 @@ export class StartupAborted extends Error {}
 
 /** Reads a socket during login: first packets without a type byte, then messages. */
 export class StartupChannel {
-  readonly reader: MessageReader;
+  readonly #reader: MessageReader;
   readonly #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);
   #wake: (() => void) | undefined;
@@ -47,7 +47,7 @@ export class StartupChannel {
 
   constructor(socket: Socket, framer: Framer) {
     this.#socket = socket;
-    this.reader = new MessageReader(framer);
+    this.#reader = new MessageReader(framer);
     socket.on('data', this.#onData);
     socket.on('error', error => this.#end(error.message));
     socket.on('close', () => this.#end('the client closed the connection'));
@@ -79,26 +79,37 @@ export class StartupChannel {
   /** Packets are over: what comes now has a type byte. */
   startMessages(): void {
     this.#inPackets = false;
-    this.#socket.resume();
-    if (this.#bytes.length > 0) this.reader.feed(this.#bytes);
+    if (this.#bytes.length > 0) this.#reader.feed(this.#bytes);
+    this.#bytes = Buffer.alloc(0);
   }
 
-  /** The login is over: what comes now is for somebody else. */
+  /**
+   * The next message.
+   * @throws Error it is longer than a login allows; StartupAborted the client left
+   */
+  message(): Promise<Message> {
+    this.#socket.resume();
+    return this.#reader.next();
+  }
+
+  /** The login is over: what comes now is for somebody else, or dropped. */
   detach(): void {
     this.#socket.off('data', this.#onData);
+    this.#socket.resume();
   }
 
   #data(chunk: Buffer): void {
-    if (!this.#inPackets) return this.reader.feed(chunk);
-    this.#bytes = Buffer.concat([this.#bytes, chunk]);
+    if (this.#inPackets) {
+      this.#bytes = Buffer.concat([this.#bytes, chunk]);
+      this.#wake?.();
+    } else this.#reader.feed(chunk);
     // A packet of the longest kind and a message after it fit; whoever sends more before an answer is up to no good.
-    if (this.#bytes.length > 2 * STARTUP_LENGTH_MAX) this.#socket.pause();
-    this.#wake?.();
+    if (this.#bytes.length > 2 * STARTUP_LENGTH_MAX || this.#reader.isAhead) this.#socket.pause();
   }
 
   #end(cause: string): void {
     this.#ended ??= cause;
-    this.reader.fail(new StartupAborted(cause));
+    this.#reader.fail(new StartupAborted(cause));
     this.#wake?.();
   }
 }
@@ -203,7 +214,7 @@ async function authenticateScram(
 }
 
 async function passwordMessage(channel: StartupChannel): Promise<Buffer> {
-  const { type, body } = await channel.reader.next().catch(asRefusal);
+  const { type, body } = await channel.message().catch(asRefusal);
   if (type !== FRONTEND.password)
     throw pgError('protocol_violation', `expected password response, got message type ${type}`);
   return body;

@@ -18,6 +18,11 @@ export class MessageReader {
     this.#framer = framer;
   }
 
+  /** Whether more has come than was asked for. */
+  get isAhead(): boolean {
+    return this.#waiting === undefined && this.#framer.unread;
+  }
+
   /** Adds bytes from the socket. */
   feed(chunk: Buffer): void {
     this.#framer.feed(chunk);

@@ -25,11 +25,18 @@ export class PglynxProcess {
     this.#folder = folder;
   }
 
-  static async start(servers: Servers, options: ProxyOptions): Promise<PglynxProcess> {
+  /** `files_max` limits the file descriptors of the process. */
+  static async start(
+    servers: Servers,
+    options: ProxyOptions,
+    { files_max }: { readonly files_max?: number } = {},
+  ): Promise<PglynxProcess> {
     const folder = mkdtempSync(join(tmpdir(), 'pglynx-process-'));
     const path = join(folder, 'pgcat.toml');
     writeFileSync(path, configText(servers, options));
-    const child = spawn(process.execPath, [CLI, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const limit = files_max === undefined ? '' : `ulimit -n ${files_max}; `;
+    const command = ['-c', `${limit}exec "$@"`, 'sh', process.execPath, CLI, path];
+    const child = spawn('sh', command, { stdio: ['ignore', 'pipe', 'inherit'] });
     for await (const line of createInterface(child.stdout)) {
       const entry: { msg: string; port?: number } = JSON.parse(line);
       if (!entry.msg.startsWith('Running on') || entry.port === undefined) continue;
@@ -73,5 +80,9 @@ export class PglynxProcess {
       await gone;
     }
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
   }
 }
