@@ -7,7 +7,7 @@ import type { Intake } from './intake.ts';
 
 /** Ends copy-in mode for a client that is gone, even if it begins only now. */
 export function endCopyIn(connection: ServerConnection, exchange: Exchange): void {
-  sendCopyFail(connection, exchange);
+  failCopyIn(connection, exchange, VANISHED);
   if (!exchange.sealed) sendSync(connection, exchange);
 }
 
@@ -48,10 +48,10 @@ export function finishExchange(
   timer.unref();
 }
 
-/** PostgreSQL commits nothing of a batch whose Sync never came. */
-function rollBack(connection: ServerConnection, exchange: Exchange): void {
+/** Ends a batch whose Sync does not come, of which PostgreSQL commits nothing. */
+export function rollBack(connection: ServerConnection, exchange: Exchange): void {
   // If a COPY is about to begin, this ends it; else it is ignored.
-  sendCopyFail(connection, exchange);
+  failCopyIn(connection, exchange, VANISHED);
   connection.statements.unnamed = undefined;
   connection.write(query('ROLLBACK'));
   exchange.owe(OWED.query);
@@ -59,8 +59,9 @@ function rollBack(connection: ServerConnection, exchange: Exchange): void {
   sendSync(connection, exchange);
 }
 
-function sendCopyFail(connection: ServerConnection, exchange: Exchange): void {
-  connection.write(copyFail('the client vanished'));
+/** Makes a COPY fail for this reason. */
+export function failCopyIn(connection: ServerConnection, exchange: Exchange, reason: string): void {
+  connection.write(copyFail(reason));
   exchange.owe(OWED.copyEnd);
 }
 
@@ -68,3 +69,5 @@ function sendSync(connection: ServerConnection, exchange: Exchange): void {
   connection.write(SYNC);
   exchange.owe(OWED.sync);
 }
+
+const VANISHED = 'the client vanished';

@@ -40,6 +40,8 @@ export class Intake {
   readonly batch: Batch;
   /** What happens to the parts of a long message: they follow its head to the server, or go nowhere. */
   stream: 'forward' | 'drop' = 'drop';
+  /** Milliseconds of `performance.now()` when a byte last came. */
+  fed_at = 0;
 
   readonly #owner: IntakeOwner;
   readonly #socket: Socket;
@@ -80,6 +82,7 @@ export class Intake {
   /** Adds bytes from the client. */
   feed(chunk: Buffer): void {
     if (this.#owner.phase === 'closed') return;
+    this.fed_at = performance.now();
     this.#framer.feed(chunk);
     this.process();
   }

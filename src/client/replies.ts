@@ -37,8 +37,11 @@ export interface RepliesOwner {
 }
 
 export class Replies implements ExchangeOwner {
-  /** Set when pglynx cancelled the statement for statement_timeout: the server's error is told as that. */
-  timedOut = false;
+  /**
+   * What the client is told in place of the server's error, when it is pglynx that ended the statement: of any error,
+   * or of a cancel's only, since the statement may fail by itself before.
+   */
+  instead: { readonly error: PgError; readonly ofCancel: boolean } | undefined;
 
   readonly #owner: RepliesOwner;
   readonly #outbox: Outbox;
@@ -63,8 +66,9 @@ export class Replies implements ExchangeOwner {
 
   replyError(message: Buffer, statement: string): void {
     if (isStalePlan(message)) this.#renewStatements();
-    if (this.timedOut && isWhole(message) && sqlstateOf(message) === QUERY_CANCELED)
-      this.reply(errorResponse(pgError('statement_timeout')));
+    const { instead } = this;
+    const isMeant = isWhole(message) && (instead?.ofCancel === false || sqlstateOf(message) === QUERY_CANCELED);
+    if (instead !== undefined && isMeant) this.reply(errorResponse(instead.error));
     else this.reply(inClientsName(message, statement));
     this.#owner.serverFailed(message);
   }
@@ -122,7 +126,7 @@ export class Replies implements ExchangeOwner {
   }
 
   exchangeEnded(status: number): void {
-    this.timedOut = false;
+    this.instead = undefined;
     this.#owner.settings.resetting = false;
     if (this.#repeating) {
       this.#repeating = false;

@@ -18,6 +18,7 @@ import { completeMessage, finishExchange } from './farewell.ts';
 import { forwardBatch } from './forward.ts';
 import { Intake, type IntakeOwner } from './intake.ts';
 import { leftovers, sessionLeftovers } from './leftovers.ts';
+import { type LimitedOwner, TimeLimits } from './limits.ts';
 import { Replies, type RepliesOwner } from './replies.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
@@ -56,7 +57,7 @@ export interface SessionContext {
 /** Milliseconds for the last bytes to reach a client that is being disconnected. */
 const LINGER_MS = 2000;
 
-export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwner {
+export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner {
   readonly id: number;
   readonly database: string;
   readonly user: string;
@@ -74,6 +75,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   readonly #context: SessionContext;
   readonly #intake: Intake;
   readonly #replies: Replies;
+  readonly #limits: TimeLimits;
   readonly #lease: Lease;
   readonly #startup: SettingsProfile;
   #cluster: Cluster;
@@ -82,11 +84,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   #failedCheckouts = 0;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
-  /** Milliseconds of `performance.now()`: of the exchange, of the transaction, of the last ReadyForQuery. */
-  #started_at = 0;
   #xact_started_at = 0;
-  #idle_since = 0;
-  #timed_out_at = -1;
 
   constructor(socket: Socket, framer: Framer, outbox: Outbox, login: SessionLogin, context: SessionContext) {
     const { cluster, profile } = login;
@@ -105,6 +103,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const batch = new Batch({ inspector, catalog: cluster.statements, statements, settings });
     this.#intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
+    this.#limits = new TimeLimits(this, this.#intake, this.#replies);
     this.exchange = new Exchange(this.#replies, false);
     this.#lease = new Lease(this, profile);
   }
@@ -193,20 +192,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
 
   /** Enforces the time limits that need no precision; called a few times a second. */
   tick(now: number): void {
-    const { statement_timeout, idle_client_in_transaction_timeout } = this.#cluster.settings;
-    const connection = this.connection;
-    if (connection === undefined) return;
-    if (this.phase === 'active') {
-      const late = statement_timeout > 0 && !this.exchange.settled && now - this.#started_at >= statement_timeout;
-      if (!late || this.#timed_out_at === this.#started_at) return;
-      this.#timed_out_at = this.#started_at;
-      this.#replies.timedOut = true;
-      connection.cancel();
-    } else if (this.phase === 'idle' && connection.status !== STATUS.idle && idle_client_in_transaction_timeout > 0) {
-      if (now - this.#idle_since < idle_client_in_transaction_timeout) return;
-      this.#intake.failNext(pgError('idle_in_transaction'));
-      this.#release();
-    }
+    this.#limits.enforce(now, this.#cluster.settings);
   }
 
   dispatch(): void {
@@ -252,11 +238,11 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const now = performance.now();
     this.#count(status, now);
     this.batch.clear();
-    if (this.phase === 'closed') return this.#release();
+    if (this.phase === 'closed') return this.release();
     this.#to('idle');
-    this.#idle_since = now;
+    this.#limits.ended_at = now;
     if (this.exchange.skipping) this.#intake.skip();
-    if (status === STATUS.idle && !this.#inSessionMode) this.#release();
+    if (status === STATUS.idle && !this.#inSessionMode) this.release();
     if (this.#draining !== undefined) this.drain(this.#draining);
     this.process();
   }
@@ -331,7 +317,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const begins = this.phase !== 'active';
     if (begins) {
       this.#to('active');
-      this.#started_at = performance.now();
+      this.#limits.began_at = performance.now();
       exchange.reset();
       connection.enqueue(exchange);
     }
@@ -355,7 +341,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   }
 
   #count(status: number, now: number): void {
-    const query_time_us = (now - this.#started_at) * 1000;
+    const query_time_us = (now - this.#limits.began_at) * 1000;
     const inTransaction = status !== STATUS.idle;
     this.counters.query_count++;
     if (!inTransaction) this.counters.xact_count++;
@@ -375,7 +361,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   }
 
   /** Gives the connection back. */
-  #release(): void {
+  release(): void {
     const connection = this.connection;
     const pool = this.#pool;
     this.connection = undefined;
@@ -398,7 +384,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (phase === 'waiting' && connection === undefined) this.#cluster.withdraw(this.#lease);
     else if (phase === 'active' && connection !== undefined) {
       finishExchange(connection, this.exchange, this.#intake, this.#cluster.settings.connect_timeout);
-    } else this.#release();
+    } else this.release();
     const socket = this.#socket;
     // What still comes is dropped, so that the end of it is seen.
     socket.resume();

@@ -186,6 +186,11 @@ export class Exchange {
     return this.#head === this.#kinds.length;
   }
 
+  /** Whether the server waits for the client: for copy data, or for the rest of a batch. */
+  get awaitsClient(): boolean {
+    return this.copyIn || (this.settled && !this.sealed);
+  }
+
   /** What the next reply is for. */
   get head(): Owed | undefined {
     return this.#kinds[this.#head];

@@ -118,7 +118,7 @@ suite('clients that wait', () => {
   });
 
   test('are disconnected after checkout_failure_limit failures', async () => {
-    const pool = { connect_timeout: 50, checkout_failure_limit: 2 };
+    const pool = { connect_timeout: 200, checkout_failure_limit: 2 };
     await using proxy = await start({ user: { pool_size: 1 }, pool });
     await using holder = await proxy.raw();
     await holder.query('BEGIN');
@@ -417,6 +417,61 @@ suite('time limits', () => {
     assert.equal(types(await client.ready()), 'EZ');
     assert.equal(types(await client.query('SELECT 42')), 'TDCZ');
   });
+
+  test('idle_client_in_transaction_timeout rolls back a batch that its client leaves open', async () => {
+    await using proxy = await start(limits);
+    await using client = await proxy.raw();
+    const insert = frontend.parse('', "INSERT INTO kept VALUES ('never')");
+    client.send(insert, frontend.bind('', ''), frontend.execute(), frontend.flush());
+    await client.until('C');
+    await using other = await proxy.raw();
+    assert.deepEqual(rowsOf(await other.query('SELECT * FROM kept')), []);
+    client.send(frontend.execute(), frontend.sync());
+    const messages = await client.ready();
+    assert.equal(types(messages), 'EZ');
+    assert.match(errorOf(messages)?.message ?? '', /idle transaction timeout/);
+    assert.equal(types(await client.query('SELECT 42')), 'TDCZ');
+  });
+
+  const copies: Readonly<Record<string, readonly Buffer[]>> = {
+    'a COPY': [frontend.query('COPY kept FROM STDIN')],
+    'an extended COPY': [frontend.parse('', 'COPY kept FROM STDIN'), frontend.bind('', ''), frontend.execute()],
+  };
+  for (const [name, messages] of Object.entries(copies)) {
+    test(`idle_client_in_transaction_timeout ends ${name} whose client sends nothing`, async () => {
+      await using proxy = await start(limits);
+      await using client = await proxy.raw();
+      client.send(...messages, frontend.flush());
+      await client.until('G');
+      for (let count = 0; count < 5; count++) {
+        client.send(frontend.copyData('never\n'));
+        await sleep(100);
+      }
+      assert.ok(await client.silent(0), 'it goes on as long as data comes');
+      client.send(frontend.copyData(`${'never '.repeat(100)}\n`).subarray(0, 50));
+      const error = errorOf(await client.until('E'));
+      assert.deepEqual([error?.severity, error?.code], ['ERROR', '58000']);
+      assert.match(error?.message ?? '', /idle transaction timeout/);
+      client.send(frontend.copyData(`${'never '.repeat(100)}\n`).subarray(50), frontend.copyDone(), frontend.sync());
+      await client.ready();
+      await using other = await proxy.raw();
+      assert.deepEqual(rowsOf(await other.query('SELECT * FROM kept')), []);
+    });
+
+    test(`statement_timeout ends ${name}`, async () => {
+      await using proxy = await start({ user: { pool_size: 1, statement_timeout: 200 } });
+      await using client = await proxy.raw();
+      client.send(...messages, frontend.flush());
+      await client.until('G');
+      client.send(frontend.copyData('never\n'));
+      const error = errorOf(await client.until('E'));
+      assert.deepEqual([error?.severity, error?.code], ['ERROR', '57014']);
+      assert.match(error?.message ?? '', /pool statement timeout/);
+      client.send(frontend.copyDone(), frontend.sync());
+      await client.ready();
+      assert.deepEqual(await cluster.sql('SELECT * FROM kept'), []);
+    });
+  }
 });
 
 /** How many clients wait for a connection to the primary now. */
