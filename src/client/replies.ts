@@ -112,9 +112,10 @@ export class Replies implements ExchangeOwner {
 
   parameterChanged(name: string, value: string): void {
     const { connection, settings } = this.#owner;
-    if (connection === undefined || !isFollowed(name)) return;
+    if (connection === undefined) return;
+    if (isFollowed(name)) settings.reported(name, value);
+    else if (name !== 'session_authorization') return;
     connection.dirty |= DIRTY.settings;
-    settings.reported(name, value);
   }
 
   copyInStarted(): void {

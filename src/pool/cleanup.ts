@@ -36,6 +36,11 @@ export async function cleanUp(
   try {
     const statements: string[] = [];
     if (connection.status !== STATUS.idle) statements.push('ROLLBACK');
+    // RESET ALL leaves it as it is.
+    const { user } = connection.options.identity;
+    if ((connection.parameters.get('session_authorization') ?? user) !== user) {
+      statements.push('RESET SESSION AUTHORIZATION');
+    }
     const dirty = connection.dirty;
     connection.dirty = 0;
     if ((dirty & DIRTY.settings) !== 0) connection.profile = enabled ? defaults : undefined;

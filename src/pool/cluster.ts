@@ -36,7 +36,7 @@ export class Cluster implements PoolOwner {
   readonly context: ClusterContext;
   /** Set when a reload replaced or removed it: sessions look for the new one before their next statement. */
   retired = false;
-  /** What a server reports of its settings when nothing was asked of it. */
+  /** What a server, the primary if there is one, reports of its settings when nothing was asked of it. */
   baseline: ReadonlyMap<string, string> | undefined;
 
   /** The pools of each shard that may serve a role. */
@@ -148,7 +148,9 @@ export class Cluster implements PoolOwner {
   connectionOpened(pool: Pool, connection: ServerConnection): void {
     const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid };
     this.context.log.info(fields, `Creating a new server connection ${pool.address.name}`);
-    if (connection.options.startup === this.defaults) this.baseline = new Map(connection.parameters);
+    if (connection.options.startup !== this.defaults) return;
+    const isUsual = pool.address.role === 'primary' || !this.has('primary', pool.address.shard);
+    if (isUsual || this.baseline === undefined) this.baseline = new Map(connection.parameters);
   }
 
   connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void {

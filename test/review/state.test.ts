@@ -1,0 +1,73 @@
+/** What one client does to a server connection, and what the next one finds. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { rowsOf } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
+import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
+import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
+
+const { query } = frontend;
+
+let cluster: TestCluster;
+before(async () => {
+  cluster = await startCluster({ replicas: 1 });
+  await cluster.sql('CREATE TABLE items (n int, s text)');
+  await cluster.sql("INSERT INTO items SELECT n, 'item ' || n FROM generate_series(1, 5) AS n");
+  await cluster.sql('GRANT ALL ON items TO PUBLIC');
+  await cluster.caughtUp();
+});
+after(() => cluster.stop());
+
+const startProxy = (options: ProxyOptions = {}, servers = [cluster.primary]) =>
+  TestProxy.start({ servers }, { ...options, user: { pool_size: 1, ...options.user } });
+
+test('a session authorization does not pass to the next client', async () => {
+  await cluster.sql('ALTER ROLE alice SUPERUSER');
+  try {
+    await using proxy = await startProxy();
+    await using one = await proxy.raw();
+    await using two = await proxy.raw();
+    await one.query('SET SESSION AUTHORIZATION bob');
+    assert.deepEqual(rowsOf(await two.query('SELECT session_user, current_user')), [['alice', 'alice']]);
+  } finally {
+    await cluster.sql('ALTER ROLE alice NOSUPERUSER');
+  }
+});
+
+suite('settings that a client changed before it vanished', () => {
+  test('by a function are taken back', async () => {
+    await cluster.sql(
+      `CREATE FUNCTION turn() RETURNS void LANGUAGE plpgsql AS
+       $$ BEGIN PERFORM set_config('TimeZone', 'Asia/Tokyo', false); PERFORM pg_sleep(0.3); END $$`,
+    );
+    await using proxy = await startProxy();
+    const one = await proxy.raw();
+    await using two = await proxy.raw();
+    const [usual] = rowsOf(await two.query('SHOW TimeZone'));
+    one.send(query('SELECT turn()'), query('SELECT 1'));
+    await one.ready();
+    one.send(query('BEGIN; SELECT turn(); COMMIT; SELECT pg_sleep(0.2)'));
+    await sleep(400);
+    one.destroy();
+    assert.deepEqual(rowsOf(await two.query('SHOW TimeZone')), [usual]);
+  });
+});
+
+test('a client is told that it is not on a standby, whichever server was reached last', async () => {
+  const [primary, replica] = [cluster.primary, cluster.replica(0)];
+  for (const servers of [
+    [primary, replica],
+    [replica, primary],
+  ]) {
+    await using proxy = await startProxy({}, servers);
+    await eventually('both servers are connected', () => {
+      const opened = proxy.log.filter(({ msg }) => String(msg).startsWith('Creating a new server connection'));
+      return opened.length >= 4;
+    });
+    for (const parameters of [{}, { TimeZone: 'Asia/Tokyo' }]) {
+      await using client = await proxy.raw(parameters);
+      assert.equal(client.parameters.get('in_hot_standby'), 'off');
+    }
+  }
+});
