@@ -1,5 +1,5 @@
 /** Takes what a server connection yields for one client: passes replies on and learns from them what changed. */
-import { type PgError, pgError } from '../errors.ts';
+import type { PgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/connection.ts';
@@ -11,6 +11,7 @@ import { errorFields, errorResponse, fieldsMessage } from '../wire/backend.ts';
 import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
 import type { Batch } from './batch.ts';
 import { endCopyIn } from './farewell.ts';
+import { lossError } from './loss.ts';
 import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
 
@@ -138,18 +139,17 @@ export class Replies implements ExchangeOwner {
 
   connectionLost(cause: string, error: Map<string, string> | undefined): void {
     const { connection, exchange, batch, phase } = this.#owner;
-    const { host = '', port = 0 } = connection?.options ?? {};
-    const server = `${host}:${port}`;
-    const text = error?.get('M') ?? cause;
     if (connection === undefined) return;
-    const crashed = error === undefined;
-    const inTransaction = connection.status !== STATUS.idle;
-    // Statements that the client has sent behind this one may rely on it.
-    if (inTransaction || exchange.torn || this.#owner.pipelines) {
-      this.#owner.connectionLost(pgError('server_lost_in_transaction', server, text), crashed);
-    } else if (batch.read === true || phase !== 'active')
-      this.#owner.connectionLost(pgError('server_lost', server, text), crashed);
-    else this.#owner.connectionLost(pgError('outcome_unknown', server, text), crashed);
+    const { host, port } = connection.options;
+    const loss = lossError({
+      server: `${host}:${port}`,
+      cause: error?.get('M') ?? cause,
+      active: phase === 'active',
+      inTransaction: connection.status !== STATUS.idle,
+      cut: exchange.torn || this.#owner.pipelines,
+      batch,
+    });
+    this.#owner.connectionLost(loss, error === undefined);
   }
 
   /** Every connection prepares these statements anew before it uses them again. */

@@ -190,6 +190,75 @@ suite('the primary', () => {
   }
 });
 
+suite('a connection that is lost', () => {
+  const one = { users: ['alice'], user: { pool_size: 1 } } as const;
+  const sleeping = "INSERT INTO kept SELECT 'never' FROM pg_sleep(100)";
+  before(async () => {
+    await cluster.sql(`
+      CREATE TABLE slow (n int); GRANT ALL ON slow TO PUBLIC;
+      CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(100); RETURN NULL; END';
+      CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION nap()`);
+  });
+
+  const commit = [frontend.parse('', 'COMMIT'), frontend.bind('', ''), frontend.execute()];
+  const lost: Readonly<Record<string, { first?: string; send: Buffer[]; severity: string; code: string }>> = {
+    'in a transaction': {
+      first: 'BEGIN',
+      send: [frontend.query(sleeping)],
+      severity: 'FATAL',
+      code: '08006',
+    },
+    'in COMMIT': {
+      first: 'BEGIN; INSERT INTO slow VALUES (1)',
+      send: [frontend.query('COMMIT')],
+      severity: 'FATAL',
+      code: '08007',
+    },
+    'in an extended COMMIT': {
+      first: 'BEGIN; INSERT INTO slow VALUES (1)',
+      send: [...commit, frontend.sync()],
+      severity: 'FATAL',
+      code: '08007',
+    },
+    'in an extended COMMIT without Sync': {
+      first: 'BEGIN; INSERT INTO slow VALUES (1)',
+      send: [...commit, frontend.flush()],
+      severity: 'FATAL',
+      code: '08007',
+    },
+    'in a write': { send: [frontend.query(sleeping)], severity: 'ERROR', code: '08007' },
+    'in a read with a read behind it': {
+      send: [frontend.query('SELECT pg_sleep(100)'), frontend.query('SELECT 1')],
+      severity: 'FATAL',
+      code: '08006',
+    },
+    'in a write with a write behind it': {
+      send: [frontend.query(sleeping), frontend.query("INSERT INTO kept VALUES ('never')")],
+      severity: 'FATAL',
+      code: '08007',
+    },
+  };
+  for (const [name, { first, send, severity, code }] of Object.entries(lost)) {
+    test(`${name} is told as ${severity} ${code}`, async () => {
+      await using proxy = await TestProxy.start({ servers: [cluster.primary] }, { ...one, pool: SPLITTING });
+      await using client = await proxy.raw();
+      const pid = await backendPid(client);
+      if (first !== undefined) await client.query(first);
+      client.send(...send);
+      await eventually('it is under way', async () => {
+        const sessions = await cluster.activity();
+        return sessions.some(session => session.pid === pid && session.state === 'active');
+      });
+      await cluster.sql('SELECT pg_terminate_backend($1, 1000)', [pid]);
+      const messages = severity === 'FATAL' ? await client.untilClosed() : await client.ready();
+      const error = errorOf(messages);
+      assert.deepEqual([error?.severity, error?.code], [severity, code], error?.message);
+      assert.doesNotMatch(error?.hint ?? '', code === '08007' ? /rolled back/ : /Check the data/);
+      assert.deepEqual(await cluster.sql("SELECT * FROM kept WHERE line = 'never'"), []);
+    });
+  }
+});
+
 suite('a connection that is idle in the pool', () => {
   const one = { users: ['alice'], user: { pool_size: 1 } } as const;
   /** How many health checks the primary has logged. */
@@ -287,7 +356,7 @@ suite('load balancing', () => {
     const counts = new Map<string, number>();
     await Promise.all(
       clients.map(async client => {
-        const [[port]] = rowsOf(await client.query('SELECT inet_server_port() FROM pg_sleep(0.5)'));
+        const [[port]] = rowsOf(await client.query('SELECT inet_server_port() FROM pg_sleep(1)'));
         counts.set(serverName(Number(port)), (counts.get(serverName(Number(port))) ?? 0) + 1);
       }),
     );
