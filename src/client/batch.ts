@@ -58,6 +58,8 @@ export class Batch {
 
   constructor(context: BatchContext) {
     this.#context = context;
+  /** Items whose assumptions were taken back. */
+  #undone = 0;
   }
 
   get empty(): boolean {
@@ -75,9 +77,9 @@ export class Batch {
     this.query = undefined;
   }
 
-  /** Takes back what its messages assumed, the newest first: it will not be sent. */
+  /** Forgets the messages and what they assumed: they will not be sent. */
   abandon(): void {
-    for (let at = this.items.length - 1; at >= 0; at--) this.items[at].undo?.undo(false);
+    this.undo();
     this.clear();
   }
 
@@ -88,6 +90,13 @@ export class Batch {
   add(type: number, buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): boolean {
     this.length += end - start;
     switch (type) {
+    this.#undone = 0;
+  }
+
+  /** Takes back what the messages so far assumed, the newest first: they have no effect. */
+  undo(): void {
+    for (let at = this.items.length - 1; at >= this.#undone; at--) this.items[at].undo?.undo(false);
+    this.#undone = this.items.length;
       case FRONTEND.query:
         this.sealed = true;
         this.#addQuery(buffer, start, end, partial, inspect);

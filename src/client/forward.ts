@@ -12,6 +12,7 @@ const UNNAMED = Buffer.alloc(0);
 
 /** Sends `batch` as (the next part of) `exchange`. */
 export function forwardBatch(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
+  if (exchange.skipping) return forwardSkipped(batch, connection, exchange);
   for (const item of batch.items) {
     switch (item.type) {
       case FRONTEND.query:
@@ -55,6 +56,15 @@ export function forwardBatch(batch: Batch, connection: ServerConnection, exchang
 
 function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): void {
   connection.write(start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end));
+}
+
+/** After an error the server reads nothing of a batch but its Sync. */
+function forwardSkipped(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
+  batch.undo();
+  for (const item of batch.items) {
+    raw(item, connection);
+    if (item.type === FRONTEND.sync) exchange.owe(OWED.sync);
+  }
 }
 
 function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {

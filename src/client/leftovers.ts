@@ -1,6 +1,6 @@
 /** What statements leave on a server connection that the next client must not find. */
 import { ALL_DIRTY } from '../pool/cleanup.ts';
-import { DIRTY } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import { EFFECT } from '../sql/statement.ts';
 
 const CLEANED: readonly (readonly [number, number])[] = [

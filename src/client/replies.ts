@@ -2,7 +2,7 @@
 import type { PgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { ServerConnection } from '../server/connection.ts';
-import { DIRTY } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import type { Exchange, ExchangeOwner } from '../server/exchange.ts';
 import { isFollowed } from '../server/parameters.ts';
 import { STATEMENT_PREFIX } from '../server/prepared.ts';
@@ -74,6 +74,12 @@ export class Replies implements ExchangeOwner {
     this.#owner.serverFailed(message);
   }
 
+  skips(): void {
+    const { batch } = this.#owner;
+    // A sealed one has been sent: the exchange takes back what it assumed.
+    if (!batch.sealed) batch.undo();
+  }
+
   repeatsAfter(message: Buffer): boolean {
     if (!this.#repeatable || !isStalePlan(message)) return false;
     this.#repeatable = false;
@@ -129,7 +135,9 @@ export class Replies implements ExchangeOwner {
 
   exchangeEnded(status: number): void {
     this.instead = undefined;
-    this.#owner.settings.resetting = false;
+    const { connection, exchange, settings } = this.#owner;
+    settings.resetting = false;
+    if (exchange.mixed && connection !== undefined) connection.dirty |= DIRTY.pipeline;
     if (this.#repeating) {
       this.#repeating = false;
       if (!this.#owner.gone) return this.#owner.repeat();

@@ -6,6 +6,7 @@ import type { Cluster } from '../pool/cluster.ts';
 import { Lease, type LeaseOwner, type LeaseSource } from '../pool/lease.ts';
 import { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import { Exchange } from '../server/exchange.ts';
 import { type SettingsProfile, settingsSql } from '../server/parameters.ts';
 import { ClientCounters } from '../stats/counters.ts';
@@ -215,6 +216,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     this.connection = connection;
     this.#pool = pool;
     connection.holder = this.#replies;
+    this.settings.begin();
     connection.application_name = this.settings.application_name;
     this.#xact_started_at = now;
     if (!this.#inSessionMode && connection.profile !== this.settings.profile) this.#applyProfile(connection);
@@ -326,7 +328,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const isWhole = begins && batch.items.at(-1)?.type === FRONTEND.sync;
     this.#replies.begin(isWhole && connection.status === STATUS.idle);
     forwardBatch(batch, connection, exchange);
-    if (!batch.sealed) batch.clear();
+    if (!batch.sealed || exchange.skipping) batch.clear();
   }
 
   #applyProfile(connection: ServerConnection): void {
@@ -371,6 +373,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     completeMessage(connection, this.#intake);
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);
+    if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
   }
 
   /** The client is gone: what it holds is made fit for the next one. */

@@ -10,12 +10,14 @@ export class ClientSettings {
   application_name: string;
 
   readonly #startup: SettingsProfile;
+  #before: { readonly profile: SettingsProfile; readonly application_name: string };
   readonly #cluster: Cluster;
 
   constructor(startup: SettingsProfile, application_name: string, cluster: Cluster) {
     this.#startup = startup;
     this.profile = startup;
     this.application_name = application_name;
+    this.#before = { profile: startup, application_name };
     this.#cluster = cluster;
   }
 
@@ -30,6 +32,18 @@ export class ClientSettings {
     else values.set(key, wish);
     if (key === 'application_name') this.application_name = values.get(key) ?? value;
     this.profile = this.#cluster.context.profiles.intern(values);
+  }
+
+  /** A transaction begins, whose changes {@link rollBack} may have to take back. */
+  begin(): void {
+    const { profile, application_name } = this;
+    this.#before = { profile, application_name };
+  }
+
+  /** The transaction was rolled back without the client. */
+  rollBack(): void {
+    this.profile = this.#before.profile;
+    this.application_name = this.#before.application_name;
   }
 
   /** Whether the server may read `text` otherwise than the grammar does: backslashes in strings, shifted encodings. */

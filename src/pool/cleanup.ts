@@ -1,5 +1,6 @@
 /** Makes a server connection fit for the next client: ends its transaction and takes back what a session left. */
-import { DIRTY, type ServerConnection } from '../server/connection.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import { STATUS } from '../wire/protocol.ts';
 
@@ -35,7 +36,9 @@ export async function cleanUp(
   const timer = setTimeout(() => connection.close(`cleaning up took longer than ${timeout} ms`), timeout);
   try {
     const statements: string[] = [];
-    if (connection.status !== STATUS.idle) statements.push('ROLLBACK');
+    // It is the error of this statement, if it is one, that ends the transaction.
+    if ((connection.dirty & DIRTY.pipeline) !== 0) connection.inject('ROLLBACK', () => {});
+    else if (connection.status !== STATUS.idle) statements.push('ROLLBACK');
     // RESET ALL leaves it as it is.
     const { user } = connection.options.identity;
     if ((connection.parameters.get('session_authorization') ?? user) !== user) {

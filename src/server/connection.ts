@@ -25,9 +25,6 @@ export const CONNECTION_STATES = {
 } as const;
 export type ConnectionState = keyof typeof CONNECTION_STATES;
 
-/** What a session left behind on a connection, to be cleaned before another uses it. */
-export const DIRTY = { settings: 1, prepared: 2, listen: 4, temp: 8, cursors: 16, locks: 32, sequences: 64 } as const;
-
 /** How to reach a server and log in. */
 export interface ConnectOptions {
   readonly host: string;
@@ -198,6 +195,7 @@ export class ServerConnection {
     if (this.#exchanges[0] !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
       this.#run.flush();
+      exchange.begun = true;
       if (!exchange.silent) exchange.owner.reply(local);
     }
   }
@@ -417,8 +415,12 @@ export class ServerConnection {
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */
   #asynchronous(type: number, exchange: Exchange | undefined): void {
-    if (this.#holding && exchange !== undefined) exchange.begun = true;
-    this.#holding = false;
+    if (exchange !== undefined) {
+      // It comes of a message behind those that need no server.
+      this.passLocal(exchange);
+      if (this.#holding) exchange.begun = true;
+      this.#holding = false;
+    }
     const { buffer, start, end } = this.#framer;
     const owner = exchange === undefined ? this.holder : exchange.owner;
     if (type === BACKEND.parameterStatus) {

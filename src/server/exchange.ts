@@ -114,6 +114,8 @@ export interface ExchangeOwner {
   replyError(message: Buffer, statement: string): void;
   /** Whether this ErrorResponse, the server's first reply, is to be kept back because the exchange is repeated. */
   repeatsAfter(message: Buffer): boolean;
+  /** The server skips everything that is sent before the next Sync: also what is still to be sent assumes too much. */
+  skips(): void;
   /** A CommandComplete passed by; `tag` starts at `buffer[start]`. */
   completed(buffer: Buffer, start: number, end: number): void;
   /** A ParameterStatus came for this session. */
@@ -148,6 +150,8 @@ export class Exchange {
   failed = false;
   /** Whether the connection ended in the middle of a message that was being passed on. */
   torn = false;
+  /** Whether a simple query or function call follows an Execute without a Sync in between. */
+  mixed = false;
 
   #kinds: Owed[] = [];
   #undos: (Undo | undefined)[] = [];
@@ -173,6 +177,7 @@ export class Exchange {
     this.begun = false;
     this.failed = false;
     this.torn = false;
+    this.mixed = false;
     this.#kinds.length = 0;
     this.#undos.length = 0;
     this.#statements.length = 0;
@@ -212,7 +217,6 @@ export class Exchange {
       if (owed === OWED.sync) this.skipping = false;
       else {
         if (owed === OWED.query || owed === OWED.functionCall) this.sealed = false;
-        undo?.undo(false);
         return;
       }
     }
@@ -223,6 +227,7 @@ export class Exchange {
 
   /** The step that a reply of this type makes now. */
   step(type: number): Step {
+    if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#kinds.includes(OWED.execute);
     this.#passCopy();
     const owed = this.#kinds[this.#head];
     return owed === undefined ? STEP.illegal : stepFor(owed, type);
@@ -272,6 +277,7 @@ export class Exchange {
   /** Copy-in has begun: Syncs sent before the end of the copy data count only if it fails. */
   beginCopyIn(): void {
     const kinds = this.#kinds;
+      this.owner.skips();
     const end = kinds.indexOf(OWED.copyEnd, this.#head);
     this.#copying = true;
     this.copyIn = end === -1;

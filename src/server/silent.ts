@@ -22,6 +22,7 @@ export class SilentOwner implements ExchangeOwner {
   }
 
   reply(): void {}
+  skips(): void {}
   completed(): void {}
   parameterChanged(): void {}
   copyInStarted(): void {}

@@ -1,5 +1,6 @@
 /** A client's session as data: what it sends in which pieces and when it waits, to be played to pglynx and to PostgreSQL. */
 import assert from 'node:assert/strict';
+import { setImmediate as turn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { decode, type Message } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
@@ -62,9 +63,13 @@ export async function play(
     if (types === MARK_ANSWER) marks_seen++;
     return message;
   };
-  const flush = () => {
-    for (const piece of cutter(Buffer.concat(pending))) client.send(piece);
+  const flush = async () => {
+    const pieces = cutter(Buffer.concat(pending));
     pending = [];
+    for (const piece of pieces) {
+      client.send(piece);
+      if (pieces.length > 1) await turn();
+    }
   };
   for (const step of script) {
     if ('send' in step) pending.push(step.send);
@@ -72,18 +77,18 @@ export async function play(
       pending.push(MARK);
       marks_sent++;
       if (step.mark === 'go on') continue;
-      flush();
+      await flush();
       while (marks_seen < marks_sent) await receive();
     } else if ('other' in step) {
-      flush();
+      await flush();
       other?.send(step.other);
       await other?.ready();
     } else {
-      flush();
+      await flush();
       while (!step.until.includes((await receive()).type));
     }
   }
-  flush();
+  await flush();
   return received;
 }
 
