@@ -31,6 +31,9 @@ export interface BatchItem {
   readonly undo: Undo | undefined;
 }
 
+/** Type of an item that stands for a Sync of pglynx's own. */
+export const OWN_SYNC = 0;
+
 /** What a batch needs to read its messages. */
 export interface BatchContext {
   readonly inspector: Inspector;
@@ -49,21 +52,33 @@ export class Batch {
   effects = 0;
   /** Whether it binds or executes anything, so that work is done before a Sync comes. */
   runs = false;
-  /** Whether it ends in a message that is answered by ReadyForQuery. */
+  /** Whether it ends in a message that is answered by ReadyForQuery, for the client or for pglynx. */
   sealed = false;
   /** Analysis of the batch's Query, if it is one and was inspected. */
   query: Statement | undefined;
 
   readonly #context: BatchContext;
+  /** Items whose assumptions were taken back. */
+  #undone = 0;
 
   constructor(context: BatchContext) {
     this.#context = context;
-  /** Items whose assumptions were taken back. */
-  #undone = 0;
   }
 
   get empty(): boolean {
     return this.items.length === 0;
+  }
+
+  /** Whether it only prepares and describes, and its replies are wanted now. */
+  get preparesOnly(): boolean {
+    return !this.runs && this.items.at(-1)?.type === FRONTEND.flush;
+  }
+
+  /** Ends in a Sync of pglynx's own instead of its Flush, so that no connection is held until the client's. */
+  sealItself(): void {
+    this.items.pop();
+    this.#push(OWN_SYNC, EMPTY, 0, 0);
+    this.sealed = true;
   }
 
   /** Starts over, keeping nothing. */
@@ -75,6 +90,13 @@ export class Batch {
     this.runs = false;
     this.sealed = false;
     this.query = undefined;
+    this.#undone = 0;
+  }
+
+  /** Takes back what the messages so far assumed, the newest first: they have no effect. */
+  undo(): void {
+    for (let at = this.items.length - 1; at >= this.#undone; at--) this.items[at].undo?.undo(false);
+    this.#undone = this.items.length;
   }
 
   /** Forgets the messages and what they assumed: they will not be sent. */
@@ -90,13 +112,6 @@ export class Batch {
   add(type: number, buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): boolean {
     this.length += end - start;
     switch (type) {
-    this.#undone = 0;
-  }
-
-  /** Takes back what the messages so far assumed, the newest first: they have no effect. */
-  undo(): void {
-    for (let at = this.items.length - 1; at >= this.#undone; at--) this.items[at].undo?.undo(false);
-    this.#undone = this.items.length;
       case FRONTEND.query:
         this.sealed = true;
         this.#addQuery(buffer, start, end, partial, inspect);
@@ -239,6 +254,8 @@ export class Batch {
     this.effects |= statement?.effects ?? EFFECT.unknown;
   }
 }
+
+const EMPTY: Buffer = Buffer.alloc(0);
 
 /** The kind byte of Describe and Close: 'S' for a statement, 'P' for a portal. */
 const OF_STATEMENT = 0x53;

@@ -4,7 +4,7 @@ import { type Exchange, OWED, type Undo } from '../server/exchange.ts';
 import { type PreparedStatement, parseMessage, STATEMENT_PREFIX } from '../server/prepared.ts';
 import { adjustLength, closeStatement, FLUSH, renamed, SYNC } from '../wire/frontend.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
-import type { Batch, BatchItem } from './batch.ts';
+import { type Batch, type BatchItem, OWN_SYNC } from './batch.ts';
 
 /** What a name like pglynx's own is replaced by when the client has not prepared it: a name that is never given. */
 const NOBODY = Buffer.from(`${STATEMENT_PREFIX}0`);
@@ -49,13 +49,13 @@ export function forwardBatch(batch: Batch, connection: ServerConnection, exchang
       case FRONTEND.flush:
         connection.write(FLUSH);
         break;
+      case OWN_SYNC:
+        connection.write(SYNC);
+        exchange.owe(OWED.syncInjected);
+        break;
     }
   }
   if (!exchange.sealed) connection.passLocal(exchange);
-}
-
-function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): void {
-  connection.write(start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end));
 }
 
 /** After an error the server reads nothing of a batch but its Sync. */
@@ -65,6 +65,10 @@ function forwardSkipped(batch: Batch, connection: ServerConnection, exchange: Ex
     raw(item, connection);
     if (item.type === FRONTEND.sync) exchange.owe(OWED.sync);
   }
+}
+
+function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): void {
+  connection.write(start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end));
 }
 
 function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {

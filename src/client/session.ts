@@ -13,7 +13,7 @@ import { ClientCounters } from '../stats/counters.ts';
 import { errorResponse } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
-import { Batch, type Inspector } from './batch.ts';
+import { Batch, type Inspector, OWN_SYNC } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
 import { completeMessage, finishExchange } from './farewell.ts';
 import { forwardBatch } from './forward.ts';
@@ -283,17 +283,17 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (this.phase !== 'active') return;
     this.#to('idle');
     this.batch.clear();
-    this.#intake.fail(error, this.exchange.sealed);
+    this.#intake.fail(error, this.exchange.isAwaited);
     this.process();
   }
 
   #claim(): void {
     if (this.#cluster.retired && !this.#changeCluster()) return;
-    const { read, runs, sealed } = this.batch;
+    const { read, sealed, preparesOnly } = this.batch;
     const shard = this.#cluster.settings.default_shard;
     const hasReplica = this.#cluster.has('replica', shard);
     const session = this.#inSessionMode;
-    const route = this.router.route({ read, open: runs && !sealed, session, hasReplica });
+    const route = this.router.route({ read, open: !sealed && !preparesOnly, session, hasReplica });
     this.#lease.role = route.role;
     this.#lease.shard = route.shard;
     this.#lease.startup = this.#inSessionMode ? this.#startup : this.#cluster.defaults;
@@ -325,8 +325,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     }
     this.#effects |= batch.effects;
     connection.dirty |= leftovers(batch.effects);
-    const isWhole = begins && batch.items.at(-1)?.type === FRONTEND.sync;
-    this.#replies.begin(isWhole && connection.status === STATUS.idle);
+    const isApart = begins && connection.status === STATUS.idle;
+    if (isApart && batch.preparesOnly) batch.sealItself();
+    const last = batch.items.at(-1)?.type;
+    this.#replies.begin(isApart && (last === FRONTEND.sync || last === OWN_SYNC));
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
@@ -371,9 +373,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (connection === undefined || pool === undefined) return;
     connection.resume();
     completeMessage(connection, this.#intake);
+    if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);
-    if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
   }
 
   /** The client is gone: what it holds is made fit for the next one. */

@@ -8,7 +8,7 @@ export const ROUTE_REASONS = {
   read_without_replica: 'a read, but no replica is configured',
   write: 'a statement is not provably a read',
   session_mode: 'in session mode a client keeps one connection, and may go on to write',
-  open_batch: 'a batch without Sync runs statements and may go on to write',
+  open_batch: 'a batch without Sync may go on to write',
   not_inspected: 'the message is too long to be inspected',
 } as const;
 export type RouteReason = keyof typeof ROUTE_REASONS;

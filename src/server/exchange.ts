@@ -186,6 +186,11 @@ export class Exchange {
     this.#counted = 0;
   }
 
+  /** Whether the client waits for the ReadyForQuery at the end. */
+  get isAwaited(): boolean {
+    return this.sealed && !this.#kinds.includes(OWED.syncInjected);
+  }
+
   /** Whether nothing is owed. */
   get settled(): boolean {
     return this.#head === this.#kinds.length;
@@ -211,7 +216,9 @@ export class Exchange {
    * is the client's name of the statement that it names.
    */
   owe(owed: Owed, undo?: Undo, statement = ''): void {
-    if (owed === OWED.sync || owed === OWED.query || owed === OWED.functionCall) this.sealed = true;
+    if (owed === OWED.sync || owed === OWED.query || owed === OWED.functionCall || owed === OWED.syncInjected) {
+      this.sealed = true;
+    }
     if (owed === OWED.copyEnd) this.copyIn = false;
     if (this.skipping) {
       if (owed === OWED.sync) this.skipping = false;
@@ -220,6 +227,7 @@ export class Exchange {
         return;
       }
     }
+    if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#kinds.includes(OWED.execute);
     this.#kinds.push(owed);
     this.#undos.push(undo);
     this.#statements.push(statement);
@@ -227,7 +235,6 @@ export class Exchange {
 
   /** The step that a reply of this type makes now. */
   step(type: number): Step {
-    if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#kinds.includes(OWED.execute);
     this.#passCopy();
     const owed = this.#kinds[this.#head];
     return owed === undefined ? STEP.illegal : stepFor(owed, type);
@@ -264,11 +271,13 @@ export class Exchange {
 
   /** Drops what the server skips, the newest undone first. */
   skip(): void {
-    let sync = this.#kinds.indexOf(OWED.sync, this.#head);
+    const isSync = (owed: Owed) => owed === OWED.sync || owed === OWED.syncInjected;
+    let sync = this.#kinds.findIndex((owed, at) => at >= this.#head && isSync(owed));
     if (sync === -1) {
       sync = this.#kinds.length;
       this.sealed = false;
       this.skipping = true;
+      this.owner.skips();
     }
     this.#undo(sync);
     this.#head = sync;
@@ -277,7 +286,6 @@ export class Exchange {
   /** Copy-in has begun: Syncs sent before the end of the copy data count only if it fails. */
   beginCopyIn(): void {
     const kinds = this.#kinds;
-      this.owner.skips();
     const end = kinds.indexOf(OWED.copyEnd, this.#head);
     this.#copying = true;
     this.copyIn = end === -1;
@@ -305,7 +313,7 @@ export class Exchange {
 
   /** A ReadyForQuery that settles; true when the exchange is over with it. */
   end(): boolean {
-    this.skipping = this.#counted === 1;
+    this.skipping = this.failed && this.head === OWED.syncInjected && this.#counted < 2;
     this.settle();
     this.#passCopy();
     return this.settled;
