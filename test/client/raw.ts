@@ -123,8 +123,12 @@ export class RawClient {
 
   /** The next message. */
   async message(timeout_ms = TIMEOUT_MS): Promise<Message> {
-    const wanted = 'a message';
-    return (await this.#next(Date.now() + timeout_ms, wanted, [])) ?? this.#fail(wanted, []);
+    return (await this.next(timeout_ms)) ?? this.#fail('a message', []);
+  }
+
+  /** The next message; undefined when the other side has closed the connection instead. */
+  next(timeout_ms = TIMEOUT_MS): Promise<Message | undefined> {
+    return this.#next(Date.now() + timeout_ms, 'a message', []);
   }
 
   /** All messages up to and including the next one of this type. */
