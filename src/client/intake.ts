@@ -16,7 +16,7 @@ import {
 } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
 import { copyFail, SYNC } from '../wire/frontend.ts';
-import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
+import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import { answerHint } from './hint.ts';
 import type { ClientStatements } from './statements.ts';
@@ -211,13 +211,12 @@ export class Intake {
 
   /** A whole message, or the head of a long one. */
   #take(partial: boolean): void {
-    const { type } = this.#framer;
+    const { type, length } = this.#framer;
+    if (length > SHORT_LENGTH_MAX && SHORT.has(type)) return this.#refuseLength(`${SHORT_LENGTH_MAX} bytes`);
     if (type === FRONTEND.terminate) return this.#owner.hangUp('the client said goodbye');
     if (isCopyMessage(type)) return this.#takeCopy(type);
     this.stream = 'drop';
-    if (partial && !STREAMED.has(type)) {
-      return this.#refuseLength(type === FRONTEND.parse ? 'general.max_message_size' : `${INSPECT_LENGTH_MAX} bytes`);
-    }
+    if (partial && type === FRONTEND.parse) return this.#refuseLength('general.max_message_size');
     if (this.#skipping) return this.#skip(type);
     if (this.#pendingError !== undefined) return this.#answerPendingError(type);
     switch (type) {
@@ -359,8 +358,16 @@ const COPYING = new Set<number>([
 const VIOLATION = 'pglynx: the client sent something that is no copy data';
 /** Messages that a client may send after its login. */
 const TYPES = new Set<number>(Object.values(FRONTEND).filter(type => type !== FRONTEND.password));
-/** Messages that may be longer than what is held whole. */
-const STREAMED = new Set<number>([FRONTEND.query, FRONTEND.bind, FRONTEND.functionCall]);
+/** Messages that PostgreSQL takes up to {@link SHORT_LENGTH_MAX} only: a longer one would cost a server connection. */
+const SHORT = new Set<number>([
+  FRONTEND.close,
+  FRONTEND.copyDone,
+  FRONTEND.copyFail,
+  FRONTEND.describe,
+  FRONTEND.execute,
+  FRONTEND.flush,
+  FRONTEND.sync,
+]);
 /** Messages that ReadyForQuery answers. */
 const SEALING = new Set<number>([FRONTEND.query, FRONTEND.sync, FRONTEND.functionCall]);
 

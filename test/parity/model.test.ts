@@ -7,7 +7,7 @@ import type { RawClient } from '../client/raw.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
 import { type Mode, type Session, session, steps } from './arbitrary.ts';
-import { type Cutter, difference, play, straightTo, through, words } from './script.ts';
+import { type Cutter, difference, play, randomCutter, straightTo, through, words } from './script.ts';
 
 /** Seconds for each mode; set PGLYNX_MODEL_SECONDS for longer runs, PGLYNX_MODEL_SEED to repeat one. */
 const SECONDS = Number(process.env.PGLYNX_MODEL_SECONDS ?? 18);
@@ -57,24 +57,6 @@ function isInternalError(message: Message): boolean {
   if (message.type !== 'E') return false;
   const decoded = decode(message);
   return decoded.name === 'ErrorResponse' && decoded.fields.code === 'XX000';
-}
-
-/** Cuts at random, but in few places: a long message in bytes of one would take all the time there is. */
-function randomCutter(seed: number): Cutter {
-  let state = seed | 1;
-  const random = () => {
-    state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9;
-    return ((state ^ (state >>> 13)) >>> 0) / 2 ** 32;
-  };
-  return bytes => {
-    const pieces: Buffer[] = [];
-    for (let at = 0; at < bytes.length; ) {
-      const length = pieces.length < 30 ? Math.ceil(random() ** 4 * Math.min(bytes.length, 4_000)) : bytes.length;
-      pieces.push(bytes.subarray(at, at + length));
-      at += length;
-    }
-    return pieces;
-  };
 }
 
 /** The clients of one side; they are used again as long as all is well. */

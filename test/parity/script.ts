@@ -29,6 +29,24 @@ export type Cutter = (bytes: Buffer) => Buffer[];
 
 export const inOnePiece: Cutter = bytes => [bytes];
 
+/** Cuts at random into pieces of up to so many bytes, short ones above all, but into few: time is short too. */
+export function randomCutter(seed: number, length_max = 4_000): Cutter {
+  let state = seed | 1;
+  const random = () => {
+    state = Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9;
+    return ((state ^ (state >>> 13)) >>> 0) / 2 ** 32;
+  };
+  return bytes => {
+    const pieces: Buffer[] = [];
+    for (let at = 0; at < bytes.length; ) {
+      const length = pieces.length < 30 ? Math.ceil(random() ** 4 * Math.min(bytes.length, length_max)) : bytes.length;
+      pieces.push(bytes.subarray(at, at + length));
+      at += length;
+    }
+    return pieces;
+  };
+}
+
 const TIMEOUT_MS = 8_000;
 
 /**
@@ -133,13 +151,18 @@ export function through(proxy: TestProxy, parameters: Record<string, string> = {
 }
 
 /** Plays the script straight to PostgreSQL and through pglynx, and asserts that every byte is the same. */
-export async function assertSame(straight: Side, pglynx: Side, script: readonly Step[]): Promise<void> {
-  const played = async (side: Side) => {
+export async function assertSame(
+  straight: Side,
+  pglynx: Side,
+  script: readonly Step[],
+  cutter: Cutter = inOnePiece,
+): Promise<void> {
+  const played = async (side: Side, cutter: Cutter) => {
     await using client = await side.connect();
     await using other = await side.connect();
-    return await play(client, [...script, { mark: 'wait' }], { other });
+    return await play(client, [...script, { mark: 'wait' }], { other, cutter });
   };
-  const found = difference(await played(straight), await played(pglynx));
+  const found = difference(await played(straight, inOnePiece), await played(pglynx, cutter));
   assert.ok(found === undefined, `${found}\nof the script\n${words(script)}`);
 }
 
