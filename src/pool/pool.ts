@@ -40,6 +40,9 @@ export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageRec
 /** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
 const LIFETIME_SPREAD = 0.1;
 
+/** Milliseconds before a pool that has connections asks for another after the server refused one. */
+const REFUSED_RETRY_MS = 1000;
+
 /** SQLSTATE of a server that has no connection slot left: it is busy, not broken. */
 const TOO_MANY_CONNECTIONS = '53300';
 
@@ -59,6 +62,8 @@ export class Pool implements ConnectionOwner, LeaseSource {
   readonly #owner: PoolOwner;
   readonly #idle: ServerConnection[] = [];
   readonly #waiters = new WaitQueue();
+  /** The last attempt to open a connection, if it failed, and when. */
+  #refused: { readonly cause: string; readonly at: number } | undefined;
   #deadline: NodeJS.Timeout | undefined;
   #retired = false;
 
@@ -148,6 +153,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
     }
     let missing = this.#retired ? 0 : min_pool_size - this.connections.size - this.opening;
     while (missing-- > 0) this.#open(this.#owner.defaults);
+    this.#grow();
   }
 
   /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits is still served. */
@@ -197,6 +203,8 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
   #grow(): void {
+    const refused = this.#refused;
+    if (refused !== undefined && this.connections.size > 0 && performance.now() - refused.at < REFUSED_RETRY_MS) return;
     let lease = this.#waiters.first;
     for (let served = this.opening; served > 0 && lease !== undefined; served--) lease = lease.next;
     for (; lease !== undefined; lease = lease.next) {
@@ -232,12 +240,14 @@ export class Pool implements ConnectionOwner, LeaseSource {
     const lifetime = this.settings.server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
     connection.expires_at = connection.opened_at + lifetime;
     this.suspect = false;
+    this.#refused = undefined;
     this.#owner.connectionOpened(this, connection);
     this.#offer(connection);
   }
 
   #openFailed(error: unknown): void {
     const cause = errorText(error);
+    this.#refused = { cause, at: performance.now() };
     const isFull = error instanceof ServerLoginError && error.sqlstate === TOO_MANY_CONNECTIONS;
     if (!isFull) this.#owner.serverFailed(this, 'FailedCheckout', cause);
     // Clients may still get a connection that another holds; without any, waiting would be in vain.
@@ -332,12 +342,13 @@ export class Pool implements ConnectionOwner, LeaseSource {
   #expireWaiters(): void {
     this.#deadline = undefined;
     const now = performance.now();
-    const { connect_timeout, pool_size } = this.settings;
+    const { connect_timeout } = this.settings;
     for (let lease = this.#waiters.first; lease !== undefined; lease = this.#waiters.first) {
       if (lease.deadline > now) break;
       this.#waiters.shift();
-      const busy = `all ${pool_size} connections of ${this.address.name} are busy`;
-      this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)`);
+      const busy = `all ${this.connections.size} connections of ${this.address.name} are busy`;
+      const refused = this.#refused === undefined ? '' : `; another could not be opened: ${this.#refused.cause}`;
+      this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)${refused}`);
     }
     this.#armDeadline(now);
   }

@@ -58,6 +58,40 @@ suite('the size of a pool', () => {
   });
 });
 
+suite('a server with fewer connections than pool_size', () => {
+  before(() => cluster.sql('ALTER ROLE alice CONNECTION LIMIT 2'));
+  after(() => cluster.sql('ALTER ROLE alice CONNECTION LIMIT -1'));
+  const refusals = async () => (await cluster.primary.logText()).split('too many connections for role').length - 1;
+
+  test('serves all clients with what it has, without being asked for more all the while', async () => {
+    await using proxy = await start({ users: ['alice'], user: { pool_size: 10 }, pool: { connect_timeout: 5000 } });
+    const before = await refusals();
+    const clients = await Promise.all(Array.from({ length: 8 }, () => proxy.raw()));
+    await Promise.all(
+      clients.map(async client => {
+        for (let count = 0; count < 40; count++) {
+          assert.equal(errorOf(await client.query('SELECT pg_sleep(0.002)')), undefined);
+        }
+      }),
+    );
+    assert.equal(await sessions(), 2);
+    const asked = (await refusals()) - before;
+    assert.ok(asked > 0 && asked < 20, `it refused ${asked} connections`);
+    await Promise.all(clients.map(client => client.close()));
+  });
+
+  test('is named as the reason when a client has waited in vain', async () => {
+    await using proxy = await start({ users: ['alice'], user: { pool_size: 10 }, pool: { connect_timeout: 300 } });
+    const holders = await Promise.all([proxy.raw(), proxy.raw()]);
+    await Promise.all(holders.map(holder => holder.query('BEGIN')));
+    await using client = await proxy.raw();
+    const error = errorOf(await client.query('SELECT 1'));
+    assert.equal(error?.code, '58000');
+    assert.match(error?.message ?? '', /too many connections for role "alice"/);
+    await Promise.all(holders.map(holder => holder.close()));
+  });
+});
+
 suite('clients that wait', () => {
   test('are served in the order in which they came', async () => {
     await using proxy = await start({ user: { pool_size: 1 }, pool: { connect_timeout: 10_000 } });
