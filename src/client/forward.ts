@@ -90,10 +90,11 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     exchange.owe(
       OWED.parse,
       both(undo, () => dropUnnamed(connection, statement)),
+      name,
     );
   } else if (statements.touch(statement)) {
     counters.prepare_hits++;
-    exchange.owe(OWED.parseLocal, undo);
+    exchange.owe(OWED.parseLocal, undo, name);
   } else {
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
@@ -102,6 +103,7 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     exchange.owe(
       OWED.parse,
       both(undo, () => statements.remove(statement)),
+      name,
     );
   }
 }

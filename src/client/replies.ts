@@ -8,7 +8,7 @@ import { isFollowed } from '../server/parameters.ts';
 import { STATEMENT_PREFIX } from '../server/prepared.ts';
 import { EFFECT } from '../sql/statement.ts';
 import { errorFields, errorResponse, fieldsMessage } from '../wire/backend.ts';
-import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
+import { BACKEND, FRONTEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
 import type { Batch } from './batch.ts';
 import { endCopyIn } from './farewell.ts';
 import { lossError } from './loss.ts';
@@ -66,7 +66,7 @@ export class Replies implements ExchangeOwner {
   }
 
   replyError(message: Buffer, statement: string): void {
-    if (isStalePlan(message)) this.#renewStatements();
+    if (isOutdated(message)) this.#renewStatements(statement);
     const { instead } = this;
     const isMeant = isWhole(message) && (instead?.ofCancel === false || sqlstateOf(message) === QUERY_CANCELED);
     if (instead !== undefined && isMeant) this.reply(errorResponse(instead.error));
@@ -81,10 +81,10 @@ export class Replies implements ExchangeOwner {
   }
 
   repeatsAfter(message: Buffer): boolean {
-    if (!this.#repeatable || !isStalePlan(message)) return false;
+    if (!this.#repeatable || !isOutdated(message)) return false;
     this.#repeatable = false;
     this.#repeating = true;
-    this.#renewStatements();
+    this.#renewStatements('');
     return true;
   }
 
@@ -92,20 +92,19 @@ export class Replies implements ExchangeOwner {
     const first = buffer[start];
     // S: SET; D: DISCARD, DEALLOCATE, DECLARE; R: RESET; P: PREPARE; L: LISTEN. SELECT is passed over at its third letter.
     if (first === 0x53 ? buffer[start + 2] !== 0x54 : !TAG_INITIALS.has(first)) return;
-    const { connection, batch, statements, settings } = this.#owner;
+    const { connection, batch, settings } = this.#owner;
     if (connection === undefined) return;
     const tag = buffer.toString('latin1', start, end - 1);
     switch (tag) {
       case 'DISCARD ALL':
-        connection.dirty = 0;
+        // What follows it in its batch may leave something again.
+        if (batch.items.length === 1) connection.dirty = 0;
         connection.profile = connection.options.startup;
         settings.restart();
-        connection.statements.clear();
-        statements.clear();
+        this.#dropStatements(connection);
         break;
       case 'DEALLOCATE ALL':
-        connection.statements.clear();
-        statements.clear();
+        this.#dropStatements(connection);
         break;
       case 'RESET':
         settings.resetting = true;
@@ -160,13 +159,24 @@ export class Replies implements ExchangeOwner {
     this.#owner.connectionLost(loss, error === undefined);
   }
 
-  /** Every connection prepares these statements anew before it uses them again. */
-  #renewStatements(): void {
-    for (const { statement } of this.#owner.batch.items) if (statement !== undefined) statement.revision++;
+  /** The client has deallocated its statements, but for those that it prepares after that. */
+  #dropStatements(connection: ServerConnection): void {
+    const { batch, exchange, statements } = this.#owner;
+    connection.statements.outdate();
+    const unsent = batch.sealed ? [] : batch.items.filter(({ type }) => type === FRONTEND.parse);
+    statements.clear([...exchange.parsing, ...unsent.map(({ name }) => name)]);
+  }
+
+  /** Every connection prepares the batch's statements, and the client's of this name, anew before it uses them again. */
+  #renewStatements(name: string): void {
+    const { batch, statements } = this.#owner;
+    const outdated = new Set([...batch.items.map(({ statement }) => statement), statements.find(name)]);
+    for (const statement of outdated) if (statement !== undefined) statement.revision++;
   }
 }
 
 const QUERY_CANCELED = '57014';
+const UNKNOWN_STATEMENT = '26000';
 const TAG_INITIALS = new Set(['D', 'R', 'P', 'L'].map(letter => letter.charCodeAt(0)));
 const TAG_LEFTOVERS = new Map<string, number>([
   ['SET', DIRTY.settings],
@@ -190,7 +200,7 @@ function inClientsName(message: Buffer, statement: string): Buffer {
 }
 
 /** The errors that name a statement: it does not exist, it exists already, it takes another number of parameters. */
-const NAMING = new Set(['26000', '42P05', '08P01']);
+const NAMING = new Set([UNKNOWN_STATEMENT, '42P05', '08P01']);
 const SERVER_NAME = new RegExp(`"${STATEMENT_PREFIX}\\d+"`);
 
 /** Whether these bytes are more than the head of a message. */
@@ -202,9 +212,13 @@ function sqlstateOf(message: Buffer): string | undefined {
   return errorFields(message, 0, message.length).get('C');
 }
 
-/** "cached plan must not change result type", told by the function that raises it, whatever the language. */
-function isStalePlan(message: Buffer): boolean {
-  if (!message.includes('RevalidateCachedQuery')) return false;
+/**
+ * Whether a statement on the server is not what pglynx takes it for: "cached plan must not change result type", told by
+ * the function that raises it, whatever the language, or a statement that is gone, which another client deallocated.
+ */
+function isOutdated(message: Buffer): boolean {
+  if (!message.includes('RevalidateCachedQuery') && !message.includes(STATEMENT_PREFIX)) return false;
   const fields = errorFields(message, 0, message.length);
+  if (fields.get('C') === UNKNOWN_STATEMENT) return fields.get('M')?.includes(STATEMENT_PREFIX) === true;
   return fields.get('C') === '0A000' && fields.get('R') === 'RevalidateCachedQuery';
 }

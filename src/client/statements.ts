@@ -40,10 +40,8 @@ export class ClientStatements {
     };
   }
 
-  /** DEALLOCATE ALL or DISCARD ALL: every name is gone, the unnamed statement stays. */
-  clear(): void {
-    const unnamed = this.#named.get('');
-    this.#named.clear();
-    if (unnamed !== undefined) this.#named.set('', unnamed);
+  /** DEALLOCATE ALL or DISCARD ALL: every name is gone but these; the unnamed statement stays. */
+  clear(kept: readonly string[]): void {
+    for (const name of this.#named.keys()) if (name !== '' && !kept.includes(name)) this.#named.delete(name);
   }
 }

@@ -94,6 +94,8 @@ export const EXCHANGE_STEPS: readonly (readonly [Owed, Step, readonly number[]])
  */
 export const COUNT_SYNCS = Buffer.concat([SYNC, closePortal('pglynx'), SYNC]);
 
+const PARSES = new Set<Owed>([OWED.parse, OWED.parseLocal]);
+
 const STEPS = new Uint8Array(16 * 256);
 for (const [owed, step, types] of EXCHANGE_STEPS) for (const type of types) STEPS[owed * 256 + type] = step;
 
@@ -204,6 +206,11 @@ export class Exchange {
   /** What the next reply is for. */
   get head(): Owed | undefined {
     return this.#kinds[this.#head];
+  }
+
+  /** The client's names of statements whose Parse has not been answered. */
+  get parsing(): string[] {
+    return this.#statements.filter((_, at) => at >= this.#head && PARSES.has(this.#kinds[at]));
   }
 
   /** The client's name of the statement that the next reply is about, if it is about one. */

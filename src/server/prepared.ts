@@ -92,6 +92,9 @@ export class StatementCatalog {
   }
 }
 
+/** The revision of a statement of which nothing is known. */
+const NO_REVISION = -1;
+
 /** The statements that one server connection holds, least recently used first. */
 export class ServerStatements {
   /** Each with the revision that was prepared. */
@@ -108,11 +111,6 @@ export class ServerStatements {
 
   get size(): number {
     return this.#held.size;
-  }
-
-  /** Whether the connection holds it, be it an earlier revision. */
-  has(statement: PreparedStatement): boolean {
-    return this.#held.has(statement);
   }
 
   /** Whether the connection holds it as it is now; marks it as used. */
@@ -150,7 +148,12 @@ export class ServerStatements {
     return evicted;
   }
 
-  /** DEALLOCATE ALL or DISCARD ALL ran. */
+  /** Any of them may be gone: each is closed and prepared anew before it is used again. */
+  outdate(): void {
+    for (const statement of this.#held.keys()) this.#held.set(statement, NO_REVISION);
+  }
+
+  /** DEALLOCATE ALL ran, and nothing was prepared since. */
   clear(): void {
     this.#held.clear();
     this.#newest = undefined;

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { rowsOf } from '../client/backend.ts';
+import { errorOf, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
 
-const { query } = frontend;
+const { bind, execute, parse, query, sync } = frontend;
 
 let cluster: TestCluster;
 before(async () => {
@@ -22,6 +22,8 @@ after(() => cluster.stop());
 const startProxy = (options: ProxyOptions = {}, servers = [cluster.primary]) =>
   TestProxy.start({ servers }, { ...options, user: { pool_size: 1, ...options.user } });
 
+const run = (statement: string, ...values: string[]) => [bind('', statement, values), execute()];
+
 test('a session authorization does not pass to the next client', async () => {
   await cluster.sql('ALTER ROLE alice SUPERUSER');
   try {
@@ -32,6 +34,45 @@ test('a session authorization does not pass to the next client', async () => {
     assert.deepEqual(rowsOf(await two.query('SELECT session_user, current_user')), [['alice', 'alice']]);
   } finally {
     await cluster.sql('ALTER ROLE alice NOSUPERUSER');
+  }
+});
+
+suite("a client that deallocates statements by the server's names", () => {
+  for (const sql of ['DEALLOCATE %', 'BEGIN; DEALLOCATE %; COMMIT', "DO $$ BEGIN EXECUTE 'DEALLOCATE %'; END $$"]) {
+    test(`by ${sql}, harms nobody else`, async () => {
+      await using proxy = await startProxy();
+      await using one = await proxy.raw();
+      await using two = await proxy.raw();
+      one.send(parse('s', 'SELECT s FROM items WHERE n = $1'), ...run('s', '1'), sync());
+      await one.ready();
+      const [[name]] = rowsOf(await two.query("SELECT name FROM pg_prepared_statements WHERE name ~ '^pglynx_'"));
+      await two.query(sql.replace('%', String(name)));
+      one.send(...run('s', '2'), sync());
+      const messages = await one.ready();
+      assert.equal(errorOf(messages), undefined);
+      assert.deepEqual(rowsOf(messages), [['item 2']]);
+    });
+  }
+});
+
+test('a DEALLOCATE ALL in the middle of a batch leaves what is prepared behind it', async () => {
+  await using proxy = await startProxy();
+  await using one = await proxy.raw();
+  await using two = await proxy.raw();
+  one.send(
+    parse('', 'DEALLOCATE ALL'),
+    ...run(''),
+    parse('s', 'SELECT s FROM items WHERE n = $1'),
+    ...run('s', '1'),
+    sync(),
+  );
+  assert.deepEqual(rowsOf(await one.ready()), [['item 1']]);
+  for (const client of [one, two, one]) {
+    if (client === two) client.send(parse('s', 'SELECT s FROM items WHERE n = $1'));
+    client.send(...run('s', '2'), sync());
+    const messages = await client.ready();
+    assert.equal(errorOf(messages), undefined);
+    assert.deepEqual(rowsOf(messages), [['item 2']]);
   }
 });
 
