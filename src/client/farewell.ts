@@ -26,7 +26,8 @@ export function completeMessage(connection: ServerConnection, intake: Intake): v
 
 /**
  * Ends what the client was sending, cancels the statement, and rolls back an open batch. The replies go nowhere. A
- * connection that does not become idle in `timeout` ms is closed.
+ * connection that does not become idle in `timeout` ms is closed. A client that said goodbye behind a statement meant it
+ * to take place, as it does in PostgreSQL; if it only reads, it is for nobody.
  */
 export function finishExchange(
   connection: ServerConnection,
@@ -39,7 +40,8 @@ export function finishExchange(
   completeMessage(connection, intake);
   if (exchange.copyIn) endCopyIn(connection, exchange);
   else {
-    connection.cancel();
+    const lasts = exchange.sealed && intake.saysGoodbye && intake.batch.read !== true;
+    if (!lasts) connection.cancel();
     if (!exchange.sealed) rollBack(connection, exchange);
   }
   const timer = setTimeout(() => {

@@ -15,7 +15,7 @@ import {
   readyForQuery,
 } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
-import { copyFail, SYNC } from '../wire/frontend.ts';
+import { copyFail, FLUSH, SYNC } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import { answerHint } from './hint.ts';
@@ -53,6 +53,8 @@ export class Intake {
   #pendingError: PgError | undefined;
   /** Type byte of a message that PostgreSQL does not take among copy data, once the COPY was made to fail for it. */
   #copyViolation: number | undefined;
+  /** Whether a message waits for the end of a COPY. */
+  #awaitingCopy = false;
   #processing = false;
   #paused = false;
 
@@ -72,6 +74,11 @@ export class Intake {
   /** Bytes of it that have not come yet. */
   get remaining(): number {
     return this.#framer.remaining;
+  }
+
+  /** Whether the client's next message is Terminate. */
+  get saysGoodbye(): boolean {
+    return this.#framer.nextType === FRONTEND.terminate;
   }
 
   /** Whether more of the client's messages are here than may be taken now. */
@@ -166,6 +173,7 @@ export class Intake {
     if (phase !== 'active') return !this.#sendsBefore(type);
     if (exchange.copyIn) return this.#mayTakeInCopy(type);
     if (exchange.sealed) return isCopyMessage(type);
+    if (this.#awaitsCopy(type)) return false;
     return this.#copyViolation === undefined && !this.#sendsBefore(type);
   }
 
@@ -185,6 +193,16 @@ export class Intake {
     connection?.write(copyFail(VIOLATION));
     exchange.owe(OWED.copyEnd);
     return false;
+  }
+
+  /** Behind a COPY that may have failed, whether the server skips a message must be known before it is sent. */
+  #awaitsCopy(type: number | undefined): boolean {
+    const { connection, exchange } = this.#owner;
+    const waits = exchange.undecided && type !== undefined && !COPYING.has(type);
+    // The server says how the COPY ended at the next Flush only.
+    if (waits && !this.#awaitingCopy) connection?.write(FLUSH);
+    this.#awaitingCopy = waits;
+    return waits;
   }
 
   /** After a failed COPY: asks which Syncs count, as soon as the server is not in the middle of a message. */
