@@ -94,6 +94,9 @@ export const EXCHANGE_STEPS: readonly (readonly [Owed, Step, readonly number[]])
  */
 export const COUNT_SYNCS = Buffer.concat([SYNC, closePortal('pglynx'), SYNC]);
 
+/** Settled entries that are kept. */
+const SETTLED_MAX = 1000;
+
 const PARSES = new Set<Owed>([OWED.parse, OWED.parseLocal]);
 
 const STEPS = new Uint8Array(16 * 256);
@@ -163,6 +166,8 @@ export class Exchange {
   #copying = false;
   /** ReadyForQuery messages that came while Syncs were counted. */
   #counted = 0;
+  /** Whether an Execute was sent. */
+  #executes = false;
 
   constructor(owner: ExchangeOwner, silent: boolean) {
     this.owner = owner;
@@ -186,6 +191,7 @@ export class Exchange {
     this.#head = 0;
     this.#copying = false;
     this.#counted = 0;
+    this.#executes = false;
   }
 
   /** Whether the client waits for the ReadyForQuery at the end. */
@@ -234,7 +240,9 @@ export class Exchange {
         return;
       }
     }
-    if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#kinds.includes(OWED.execute);
+    if (owed === OWED.execute) this.#executes = true;
+    else if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#executes;
+    if (this.#head > SETTLED_MAX) this.#forget();
     this.#kinds.push(owed);
     this.#undos.push(undo);
     this.#statements.push(statement);
@@ -347,6 +355,14 @@ export class Exchange {
     this.#head = 0;
     this.sealed = true;
     this.unclear = true;
+  }
+
+  /** Lets go of what is settled: a client may go on for ever without a Sync. */
+  #forget(): void {
+    this.#kinds.splice(0, this.#head);
+    this.#undos.splice(0, this.#head);
+    this.#statements.splice(0, this.#head);
+    this.#head = 0;
   }
 
   /** Passes over the ends of copy data that was ignored. */

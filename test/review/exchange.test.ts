@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Exchange, OWED, STEP } from '../../src/server/exchange.ts';
+import { SilentOwner } from '../../src/server/silent.ts';
+import { BACKEND } from '../../src/wire/protocol.ts';
 import { errorOf, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import type { RawClient } from '../client/raw.ts';
@@ -100,4 +103,21 @@ test('an error longer than what is held whole arrives whole when statement_timeo
   const messages = await client.query(`SELECT sleep_in('SELECT pg_sleep(10) /* ' || repeat('x', 200000) || ' */')`);
   assert.equal(errorOf(messages)?.code, '57014');
   assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+});
+
+test('a batch that never ends is not remembered whole', () => {
+  const exchange = new Exchange(new SilentOwner(() => {}), true);
+  const heap = () => process.memoryUsage().heapUsed;
+  const before = heap();
+  for (let count = 0; count < 1_000_000; count++) {
+    exchange.owe(OWED.bind);
+    exchange.owe(OWED.execute);
+    for (const type of [BACKEND.bindComplete, BACKEND.commandComplete]) {
+      assert.equal(exchange.step(type), STEP.settle);
+      exchange.settle();
+    }
+  }
+  assert.ok(exchange.settled);
+  const grown_bytes = heap() - before;
+  assert.ok(grown_bytes < 16e6, `${grown_bytes} bytes`);
 });
