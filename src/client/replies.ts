@@ -124,7 +124,7 @@ export class Replies implements ExchangeOwner {
     connection.dirty |= DIRTY.settings;
   }
 
-  copyInStarted(): void {
+  copyChanged(): void {
     const { gone, connection, exchange, batch } = this.#owner;
     // What was sent is not sent again; what the client sends now is no part of it.
     if (batch.sealed) batch.clear();

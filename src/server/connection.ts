@@ -347,15 +347,14 @@ export class ServerConnection {
         this.#passOwned(exchange);
         exchange.beginCopyIn();
         this.#run.flush();
-        exchange.owner.copyInStarted();
+        exchange.owner.copyChanged();
         break;
       default:
         if (type === BACKEND.errorResponse) return this.#error(exchange, step === STEP.skip);
         this.#passOwned(exchange);
-        if (type === BACKEND.commandComplete) {
-          exchange.complete();
+        if (type === BACKEND.commandComplete)
           exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
-        }
+        if (type === BACKEND.commandComplete && exchange.complete()) exchange.owner.copyChanged();
         if (step === STEP.settle) exchange.settle();
     }
     if (!exchange.sealed) this.passLocal(exchange);

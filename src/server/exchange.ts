@@ -125,8 +125,8 @@ export interface ExchangeOwner {
   completed(buffer: Buffer, start: number, end: number): void;
   /** A ParameterStatus came for this session. */
   parameterChanged(name: string, value: string): void;
-  /** COPY FROM STDIN has begun: the client's data may come. */
-  copyInStarted(): void;
+  /** COPY FROM STDIN has begun, so that the client's data may come, or it is complete, so that other messages may. */
+  copyChanged(): void;
   /** ReadyForQuery came and nothing is owed. */
   exchangeEnded(status: number): void;
   /** The connection ended before the exchange did; `cause` in words, `error` the server's last FATAL if it sent one. */
@@ -310,15 +310,24 @@ export class Exchange {
     this.sealed = kinds.includes(OWED.sync, this.#head);
   }
 
-  /** A CommandComplete: if it is a COPY's, the server has read its data and every Sync among them. */
-  complete(): void {
-    if (!this.#copying) return;
+  /**
+   * Whether a COPY is under way, all its data sent, Syncs among them: whether the server will skip what is sent now is
+   * not known until it has completed or failed.
+   */
+  get undecided(): boolean {
+    return this.#copying && !this.copyIn && this.#kinds.includes(OWED.copySync, this.#head);
+  }
+
+  /** A CommandComplete: if it is a COPY's, the server has read its data and every Sync among them. Whether it is. */
+  complete(): boolean {
+    if (!this.#copying) return false;
     this.#copying = false;
     const from = this.#head + 1;
     const count = this.#kinds.indexOf(OWED.copyEnd, from) + 1 - from;
     this.#kinds.splice(from, count);
     this.#undos.splice(from, count);
     this.#statements.splice(from, count);
+    return true;
   }
 
   /** A ReadyForQuery while Syncs are counted: whether it is for the client. */
@@ -348,6 +357,7 @@ export class Exchange {
   }
 
   #count(): void {
+    this.#undos[this.#head] = undefined;
     this.#undo(this.#kinds.length);
     this.#kinds = [OWED.count, OWED.syncInjected];
     this.#undos = [undefined, undefined];

@@ -25,7 +25,7 @@ export class SilentOwner implements ExchangeOwner {
   skips(): void {}
   completed(): void {}
   parameterChanged(): void {}
-  copyInStarted(): void {}
+  copyChanged(): void {}
 
   repeatsAfter(): boolean {
     return false;

@@ -42,6 +42,8 @@ const SYNC = frontend.sync();
 const FLUSH = frontend.flush();
 const SELECT = frontend.query("SELECT 'after'");
 
+const select = [frontend.parse('', "SELECT 'behind'"), frontend.bind('', ''), frontend.execute()];
+
 /** When a client waits for the server to take its data. */
 const STARTED: Step = { until: 'GE' };
 
@@ -125,6 +127,21 @@ suite('by extended query', () => {
     ],
     'into a view': [send(...prepared('seen'), FLUSH), STARTED, send(rows(1), DONE, SYNC, SELECT)],
     'into a view, with Sync': [send(...prepared('seen'), SYNC), STARTED, send(rows(1), DONE, SYNC, SELECT)],
+    'with a batch behind it, all at once': [send(...prepared('target'), SYNC, rows(1), DONE, ...select, SYNC, SELECT)],
+    'with a batch behind it, and the client waits': [
+      send(...prepared('target'), SYNC),
+      STARTED,
+      send(rows(1), DONE, ...select, FLUSH),
+      { until: 'D' },
+      send(SYNC, SELECT),
+    ],
+    'of a bad row, with a batch behind it': [
+      send(...prepared('target'), SYNC, BAD, DONE, ...select, SYNC, SELECT),
+      send(...prepared('target'), SYNC, FAIL, ...select, ...select, SYNC, ...select, SYNC),
+    ],
+    'into a view, with a batch behind it': [
+      send(...prepared('seen'), SYNC, rows(1), DONE, ...select, SYNC, ...prepared('seen'), SYNC, FAIL, SELECT, SYNC),
+    ],
     'into a view, all at once': [send(...prepared('seen'), SYNC, SYNC, rows(1), DONE, SYNC, SELECT)],
     'of a bad row that a long row follows': [
       send(...prepared('target'), SYNC, BAD, frontend.copyData(`1\t${'x'.repeat(3_000_000)}\n`), DONE, SYNC, SELECT),
