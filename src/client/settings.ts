@@ -48,10 +48,14 @@ export class ClientSettings {
 
   /** Whether the server may read `text` otherwise than the grammar does: backslashes in strings, shifted encodings. */
   misleads(text: string): boolean {
-    const { values } = this.profile;
-    if (values.size === 0) return false;
-    if (values.get('standard_conforming_strings') === 'off' && text.includes('\\')) return true;
-    return SHIFTED_ENCODINGS.test(values.get('client_encoding') ?? '');
+    if (this.#now('standard_conforming_strings') === 'off' && text.includes('\\')) return true;
+    const encoding = this.#now('client_encoding');
+    return encoding !== 'UTF8' && encoding !== undefined && SHIFTED_ENCODINGS.test(encoding);
+  }
+
+  /** What a setting that servers report is now: the client's wish, or the server's own. */
+  #now(name: string): string | undefined {
+    return this.profile.values.get(name) ?? this.#cluster.baseline?.get(name);
   }
 
   /** DISCARD ALL: as at login. */

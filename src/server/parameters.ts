@@ -72,15 +72,23 @@ export function settingsSql(from: SettingsProfile, to: SettingsProfile): string 
   return calls.length === 0 ? undefined : `SELECT ${calls.join(', ')}`;
 }
 
-/** `set_config` takes a value as a startup packet does (SET would quote a list as one name); NULL resets. */
+/**
+ * `set_config` takes a value as a startup packet does (SET would quote a list as one name); NULL resets. What it returns
+ * may have no form in the client's encoding.
+ */
 function setConfig(name: string, value: string | undefined): string {
-  return `pg_catalog.set_config(${quoteLiteral(name)}, ${value === undefined ? 'NULL' : quoteLiteral(value)}, false)`;
+  return `pg_catalog.set_config(${quoteLiteral(name)}, ${value === undefined ? 'NULL' : quoteLiteral(value)}, false) IS NULL`;
 }
 
-/** An SQL string literal that means `value` whatever standard_conforming_strings is. */
-export function quoteLiteral(value: string): string {
+/**
+ * An SQL string literal that means `value` whatever standard_conforming_strings and client_encoding are: bytes beyond
+ * ASCII are the server's, as in a startup packet.
+ */
+function quoteLiteral(value: string): string {
   const quoted = value.replaceAll("'", "''");
-  return quoted.includes('\\') ? `E'${quoted.replaceAll('\\', '\\\\')}'` : `'${quoted}'`;
+  if (/^[ -[\]-~]*$/.test(quoted)) return `'${quoted}'`;
+  const escaped = Buffer.from(quoted.replaceAll('\\', '\\\\')).toString('latin1');
+  return `E'${escaped.replace(/[^ -~]/g, byte => `\\x${byte.charCodeAt(0).toString(16).padStart(2, '0')}`)}'`;
 }
 
 /** Startup packet names that are not settings. */
