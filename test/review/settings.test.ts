@@ -1,0 +1,56 @@
+/** Settings that change what a text means or how a value is written, wherever they come from. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import { errorOf, rowsOf } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
+import { startCluster, type TestCluster } from '../cluster/index.ts';
+import { TestProxy } from '../proxy/index.ts';
+
+let cluster: TestCluster;
+before(async () => {
+  cluster = await startCluster({ replicas: 1 });
+  await cluster.sql('CREATE TABLE kept (line text); GRANT ALL ON kept TO PUBLIC');
+  await cluster.caughtUp();
+});
+after(() => cluster.stop());
+
+suite('a text that the server reads otherwise than the grammar goes to the primary', () => {
+  // One literal to the grammar; to a server that takes backslashes for escapes, a statement that writes.
+  const text = String.raw`SELECT 'x\''; INSERT INTO kept SELECT session_user --'`;
+  const pool = { query_parser_enabled: true, query_parser_read_write_splitting: true, primary_reads_enabled: false };
+
+  test("by the client's own setting", async () => {
+    await using proxy = await TestProxy.start(cluster, { pool });
+    await using client = await proxy.raw({ standard_conforming_strings: 'off' });
+    assert.equal(errorOf(await client.query(text)), undefined);
+  });
+
+  test("by the role's", async () => {
+    await cluster.sql('ALTER ROLE alice SET standard_conforming_strings = off');
+    await cluster.caughtUp();
+    try {
+      await using proxy = await TestProxy.start(cluster, { pool });
+      await using client = await proxy.raw();
+      assert.equal(errorOf(await client.query(text)), undefined);
+      client.send(frontend.query('SELECT pg_is_in_recovery()'));
+      assert.deepEqual(rowsOf(await client.ready()), [['t']]);
+    } finally {
+      await cluster.sql('ALTER ROLE alice RESET standard_conforming_strings');
+    }
+  });
+});
+
+test('a value beyond ASCII is set whatever encoding the connection speaks', async () => {
+  await using proxy = await TestProxy.start({ servers: [cluster.primary] }, { user: { pool_size: 1 } });
+  const value = 'grün 日本 \\';
+  await using one = await proxy.raw({ 'my.value': value });
+  await using two = await proxy.raw({ 'my.value': value, client_encoding: 'LATIN1' });
+  await using three = await proxy.raw({ client_encoding: 'SJIS' });
+  for (let round = 0; round < 2; round++) {
+    for (const client of [one, two, three]) {
+      const messages = await client.query("SELECT convert_to(NULLIF(current_setting('my.value', true), ''), 'UTF8')");
+      const wanted = client === three ? null : `\\x${Buffer.from(value).toString('hex')}`;
+      assert.deepEqual(rowsOf(messages), [[wanted]]);
+    }
+  }
+});
