@@ -73,8 +73,8 @@ export class ChaosProxy {
   /** Breaks every open connection with RST, in both directions. */
   reset(): void {
     for (const { client, server } of this.#connections) {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      breakOff(client);
+      breakOff(server);
     }
   }
 
@@ -100,8 +100,8 @@ export class ChaosProxy {
     const connection = { client, server };
     this.#connections.add(connection);
     const breakBoth = () => {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      breakOff(client);
+      breakOff(server);
     };
     for (const socket of [client, server]) {
       socket.on('error', breakBoth);
@@ -172,4 +172,10 @@ class Direction {
   async #passable(): Promise<void> {
     while (this.#faults().silent === true && !this.#sink.destroyed) await sleep(POLL_MS);
   }
+}
+
+/** Breaks a connection with RST; Node cannot do that while the socket is sending its FIN, and would never end. */
+export function breakOff(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }

@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { ScramClient } from '../../src/auth/scram.ts';
 import { KeyCache, md5Response, scramNonce } from '../../src/auth/secret.ts';
+import { breakOff } from '../chaos/proxy.ts';
 import { type Decoded, decode, type Fields, type Message } from './backend.ts';
 import * as frontend from './frontend.ts';
 
@@ -220,7 +221,7 @@ export class RawClient {
 
   /** Breaks the connection (RST), as a client whose machine died. */
   destroy(): void {
-    this.#socket.resetAndDestroy();
+    breakOff(this.#socket);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
