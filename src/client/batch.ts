@@ -21,7 +21,7 @@ export interface BatchItem {
   readonly end: number;
   /** The statement that a Parse, Bind, Describe or Close names; undefined for an unknown name and other messages. */
   readonly statement: PreparedStatement | undefined;
-  /** The client's name for it, bytes read as Latin-1. */
+  /** The client's name for it, bytes read as Latin-1; of an Execute with `undo`, the name it drops, '' being all. */
   readonly name: string;
   /** Where that name stands. */
   readonly nameFrom: number;
@@ -60,6 +60,8 @@ export class Batch {
   readonly #context: BatchContext;
   /** Items whose assumptions were taken back. */
   #undone = 0;
+  /** Whether it binds DEALLOCATE or DISCARD ALL. */
+  #drops = false;
 
   constructor(context: BatchContext) {
     this.#context = context;
@@ -91,6 +93,7 @@ export class Batch {
     this.sealed = false;
     this.query = undefined;
     this.#undone = 0;
+    this.#drops = false;
   }
 
   /** Takes back what the messages so far assumed, the newest first: they have no effect. */
@@ -138,6 +141,10 @@ export class Batch {
         break;
       case FRONTEND.execute:
         this.runs = true;
+        if (this.#drops) {
+          this.#addDrop(buffer, start, end);
+          return true;
+        }
         break;
     }
     // Without a name that it can find, the server refuses it as well.
@@ -202,6 +209,20 @@ export class Batch {
     return true;
   }
 
+  /** An Execute that may drop statements: what follows it in the batch finds them gone. */
+  #addDrop(buffer: Buffer, start: number, end: number): void {
+    const from = start + HEADER_LENGTH;
+    const portal = buffer.subarray(from, stringEnd(buffer, from, end) + 1);
+    const isBind = ({ type, buffer, start }: BatchItem) => {
+      const from = start + HEADER_LENGTH;
+      return type === FRONTEND.bind && portal.equals(buffer.subarray(from, from + portal.length));
+    };
+    const analysis = this.items.findLast(isBind)?.statement?.analysis;
+    const name = analysis === undefined ? undefined : droppedBy(analysis);
+    const undo = name === undefined ? undefined : this.#context.statements.drop(name);
+    this.#push(FRONTEND.execute, buffer, start, end, undo, name);
+  }
+
   /** The client's statement of this name; after a change of settings, the one that its text means now. */
   #find(name: string): PreparedStatement | undefined {
     const { catalog, statements, settings } = this.#context;
@@ -211,14 +232,14 @@ export class Batch {
     return catalog.intern(statement.definition, dialect);
   }
 
-  #push(type: number, buffer: Buffer, start: number, end: number, undo?: Undo): void {
+  #push(type: number, buffer: Buffer, start: number, end: number, undo?: Undo, name = ''): void {
     this.items.push({
       type,
       buffer,
       start,
       end,
       statement: undefined,
-      name: '',
+      name,
       nameFrom: 0,
       nameTo: 0,
       taken: undefined,
@@ -235,6 +256,7 @@ export class Batch {
     if (statement.analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
       statement.analysis = this.#analyze(statement.text);
     }
+    if (statement.analysis !== undefined && droppedBy(statement.analysis) !== undefined) this.#drops = true;
     if (inspect) this.#judge(statement.analysis);
     else this.effects |= statement.analysis?.effects ?? 0;
   }
@@ -253,6 +275,12 @@ export class Batch {
     this.read = this.read !== false && (statement?.read ?? false);
     this.effects |= statement?.effects ?? EFFECT.unknown;
   }
+}
+
+/** The name of the statement that a text drops, its bytes read as Latin-1; '' is all. */
+function droppedBy({ effects, deallocates }: Statement): string | undefined {
+  if ((effects & (EFFECT.deallocate_all | EFFECT.discard_all)) !== 0) return '';
+  return deallocates === undefined ? undefined : Buffer.from(deallocates).toString('latin1');
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);

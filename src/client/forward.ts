@@ -1,5 +1,6 @@
 /** Sends a batch to a leased connection: statements under their shared names, missing ones prepared in front. */
 import type { ServerConnection } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import { type Exchange, OWED, type Undo } from '../server/exchange.ts';
 import { type PreparedStatement, parseMessage, STATEMENT_PREFIX } from '../server/prepared.ts';
 import { adjustLength, closeStatement, FLUSH, renamed, SYNC } from '../wire/frontend.ts';
@@ -9,6 +10,8 @@ import { type Batch, type BatchItem, OWN_SYNC } from './batch.ts';
 /** What a name like pglynx's own is replaced by when the client has not prepared it: a name that is never given. */
 const NOBODY = Buffer.from(`${STATEMENT_PREFIX}0`);
 const UNNAMED = Buffer.alloc(0);
+/** What an empty text is in a Parse. */
+const NOTHING = Buffer.alloc(3);
 
 /** Sends `batch` as (the next part of) `exchange`. */
 export function forwardBatch(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
@@ -35,8 +38,9 @@ export function forwardBatch(batch: Batch, connection: ServerConnection, exchang
         forwardClose(item, connection, exchange);
         break;
       case FRONTEND.execute:
+        if (item.undo !== undefined) forwardDrop(item.name, connection, exchange);
         raw(item, connection);
-        exchange.owe(OWED.execute);
+        exchange.owe(OWED.execute, item.undo);
         break;
       case FRONTEND.functionCall:
         raw(item, connection);
@@ -176,6 +180,18 @@ function forwardClose(item: BatchItem, connection: ServerConnection, exchange: E
   }
   raw(item, connection);
   exchange.owe(OWED.close);
+}
+
+/** In front of a DEALLOCATE: the name that the client prepared by protocol is one that no server knows. */
+function forwardDrop(name: string, connection: ServerConnection, exchange: Exchange): void {
+  if (name === '') connection.statements.outdate();
+  else if (!name.startsWith(STATEMENT_PREFIX)) {
+    connection.write(closeStatement(name));
+    exchange.owe(OWED.closeInjected);
+    connection.write(parseMessage(name, NOTHING));
+    exchange.owe(OWED.parseInjected);
+    connection.dirty |= DIRTY.prepared;
+  }
 }
 
 /** Closes what has to go so that the connection can prepare `statement`. */

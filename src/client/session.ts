@@ -259,12 +259,13 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   repeat(): void {
     const { connection, batch, exchange } = this;
     if (connection === undefined) return;
-    for (const { type, name, statement, taken } of batch.items) {
+    for (const { type, name, statement, taken, undo } of batch.items) {
       if (statement !== undefined && statement === connection.statements.unnamed)
         connection.statements.unnamed = undefined;
       if (type === FRONTEND.parse && statement !== undefined && taken === undefined) {
         this.statements.define(name, statement);
       } else if (type === FRONTEND.close || type === FRONTEND.query) this.statements.close(name);
+      else if (type === FRONTEND.execute && undo !== undefined) this.statements.drop(name);
     }
     exchange.reset();
     connection.enqueue(exchange);

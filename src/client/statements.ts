@@ -40,6 +40,18 @@ export class ClientStatements {
     };
   }
 
+  /** DEALLOCATE of this name succeeds, or of all names if it is '', unless the server refuses or skips it. */
+  drop(name: string): Undo | undefined {
+    if (name !== '') return this.close(name);
+    const before = [...this.#named];
+    this.clear([]);
+    return {
+      undo: () => {
+        for (const [lost, statement] of before) if (!this.#named.has(lost)) this.#named.set(lost, statement);
+      },
+    };
+  }
+
   /** DEALLOCATE ALL or DISCARD ALL: every name is gone but these; the unnamed statement stays. */
   clear(kept: readonly string[]): void {
     for (const name of this.#named.keys()) if (name !== '' && !kept.includes(name)) this.#named.delete(name);

@@ -42,9 +42,9 @@ export class PreparedStatement {
   }
 }
 
-/** A Parse of this definition under this name. */
+/** A Parse of this definition under this name, whose bytes are read as Latin-1. */
 export function parseMessage(name: string, definition: Buffer): Buffer {
-  return message(FRONTEND.parse, Buffer.concat([Buffer.from(`${name}\0`), definition]));
+  return message(FRONTEND.parse, Buffer.concat([Buffer.from(`${name}\0`, 'latin1'), definition]));
 }
 
 /** Where name and definition are in the Parse at `buffer[start, end)`; undefined when a string does not end. */
