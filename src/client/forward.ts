@@ -9,6 +9,8 @@ import { type Batch, type BatchItem, OWN_SYNC } from './batch.ts';
 
 /** What a name like pglynx's own is replaced by when the client has not prepared it: a name that is never given. */
 const NOBODY = Buffer.from(`${STATEMENT_PREFIX}0`);
+/** Another one, which stands for a name that the client has taken. */
+const OCCUPIED = `${STATEMENT_PREFIX}00`;
 const UNNAMED = Buffer.alloc(0);
 /** What an empty text is in a Parse. */
 const NOTHING = Buffer.alloc(3);
@@ -83,8 +85,9 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     exchange.owe(OWED.parse);
   } else if (taken !== undefined) {
     // The server itself refuses the second Parse of a name, after it has looked at the text as PostgreSQL does.
-    prepare(taken, name, connection, exchange);
-    connection.write(parseMessage(taken.name, statement.definition));
+    const occupied = status === STATUS.failed ? occupy(name, connection, exchange) : taken.name;
+    if (occupied === taken.name) prepare(taken, name, connection, exchange);
+    connection.write(parseMessage(occupied, statement.definition));
     exchange.owe(OWED.parse, undefined, name);
   } else if (status === STATUS.failed || (name === '' && !isShared(statement, connection))) {
     // In a failed transaction the server takes a ROLLBACK only: nothing that it holds is given up for the rest.
@@ -110,6 +113,16 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
       name,
     );
   }
+}
+
+/** Takes a name on the server with the only kind of text that it prepares in a failed transaction; answers the name. */
+function occupy(name: string, connection: ServerConnection, exchange: Exchange): string {
+  connection.write(closeStatement(OCCUPIED));
+  exchange.owe(OWED.closeInjected);
+  connection.write(parseMessage(OCCUPIED, Buffer.from('ROLLBACK\0\0\0')));
+  exchange.owe(OWED.parseInjected, undefined, name);
+  connection.dirty |= DIRTY.prepared;
+  return OCCUPIED;
 }
 
 /**

@@ -201,6 +201,20 @@ suite('the same bytes as straight from PostgreSQL', () => {
         SYNC,
       ),
     ],
+    'a name that is taken, in a failed transaction': [
+      send(parse('s', select), parse('t', select), parse('u', 'SELECT 3'), SYNC, query('BEGIN'), query('SELEC')),
+      send(
+        parse('s', 'ROLLBACK'),
+        SYNC,
+        parse('s', select),
+        SYNC,
+        parse('s', 'SELEC'),
+        SYNC,
+        parse('t', 'COMMIT'),
+        SYNC,
+      ),
+      send(parse('u', 'ROLLBACK TO a'), SYNC, query('ROLLBACK'), ...run('s', '1'), SYNC, ...run('u'), SYNC),
+    ],
     'a portal outlives its statement': [
       send(query('BEGIN'), parse('s', 'SELECT n FROM items ORDER BY n'), bind('p', 's'), close('S', 's'), SYNC),
       send(
