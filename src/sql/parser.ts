@@ -21,6 +21,15 @@ const RESULT_ERROR = 8;
 const ERROR_MESSAGE = 0;
 
 /**
+ * Optimising the grammar's one huge function takes V8 half a gigabyte for a second, some time after the first
+ * texts; its baseline code takes about twice as long a text, and most texts are remembered.
+ */
+function keepToBaselineCode(): void {
+  setFlagsFromString('--no-wasm-tier-up');
+  setFlagsFromString('--no-wasm-dynamic-tiering');
+}
+
+/**
  * Why a text has no tree: `syntax` (the grammar refuses it), `too_long`, `nul` (PostgreSQL ends a text there),
  * `encoding` (not UTF-8, so the server may read it differently), `parser_fault` (the parser failed on this very text),
  * `parser_away` (an earlier fault, and no new instance yet: the same text may parse later).
@@ -92,6 +101,7 @@ export class Parser {
   static async create(options: ParserOptions): Promise<Parser> {
     const require = createRequire(import.meta.url);
     const factory: Factory = require('libpg-query/wasm/libpg-query.js');
+    keepToBaselineCode();
     const module = await WebAssembly.compile(await readFile(require.resolve('libpg-query/wasm/libpg-query.wasm')));
     const make = () =>
       factory({
