@@ -292,7 +292,7 @@ suite('messages at the wrong time', () => {
     await using strict = await TestProxy.start(cluster, { general: { max_message_size: 100_000 } });
     for (const [type, length, limit] of [
       ['P', 100_001, 'general.max_message_size'],
-      ['D', 70_000, '65536 bytes'],
+      ['D', 70_000, '10001 bytes'],
       ['Q', 2 ** 31 - 1, '1073741824 bytes'],
     ] as const) {
       const client = await strict.raw();
