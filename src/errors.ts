@@ -185,6 +185,8 @@ export function pgError(kind: ErrorName, ...values: (string | number)[]): PgErro
 
 /** What went wrong, in words, for any thrown value. */
 export function errorText(thrown: unknown): string {
+  // A name with several addresses, none of which could be reached.
+  if (thrown instanceof AggregateError) return thrown.errors.map(errorText).join('; ');
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 

@@ -26,8 +26,7 @@ export function completeMessage(connection: ServerConnection, intake: Intake): v
 
 /**
  * Ends what the client was sending, cancels the statement, and rolls back an open batch. The replies go nowhere. A
- * connection that does not become idle in `timeout` ms is closed. A client that said goodbye behind a statement meant it
- * to take place, as it does in PostgreSQL; if it only reads, it is for nobody.
+ * connection that does not become idle in `timeout` ms is closed.
  */
 export function finishExchange(
   connection: ServerConnection,
@@ -40,8 +39,7 @@ export function finishExchange(
   completeMessage(connection, intake);
   if (exchange.copyIn) endCopyIn(connection, exchange);
   else {
-    const lasts = exchange.sealed && intake.saysGoodbye && intake.batch.read !== true;
-    if (!lasts) connection.cancel();
+    connection.cancel();
     if (!exchange.sealed) rollBack(connection, exchange);
   }
   const timer = setTimeout(() => {

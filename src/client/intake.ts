@@ -15,7 +15,7 @@ import {
   readyForQuery,
 } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
-import { copyFail, FLUSH, SYNC } from '../wire/frontend.ts';
+import { copyFail, FLUSH, SYNC, TERMINATE } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import { answerHint } from './hint.ts';
@@ -76,14 +76,14 @@ export class Intake {
     return this.#framer.remaining;
   }
 
-  /** Whether the client's next message is Terminate. */
-  get saysGoodbye(): boolean {
-    return this.#framer.nextType === FRONTEND.terminate;
+  /** Whether what the client has sent ends in a Terminate that has not been taken yet. */
+  get endsInGoodbye(): boolean {
+    return this.#framer.endsIn(TERMINATE);
   }
 
   /** Whether more of the client's messages are here than may be taken now. */
   get pipelines(): boolean {
-    return this.#framer.unread;
+    return this.#framer.isAhead;
   }
 
   /** Adds bytes from the client. */

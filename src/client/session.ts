@@ -8,7 +8,7 @@ import { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import { Exchange } from '../server/exchange.ts';
-import { type SettingsProfile, settingsSql } from '../server/parameters.ts';
+import type { SettingsProfile } from '../server/parameters.ts';
 import { ClientCounters } from '../stats/counters.ts';
 import { errorResponse } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
@@ -20,6 +20,7 @@ import { forwardBatch } from './forward.ts';
 import { Intake, type IntakeOwner } from './intake.ts';
 import { leftovers, sessionLeftovers } from './leftovers.ts';
 import { type LimitedOwner, TimeLimits } from './limits.ts';
+import { applyProfile } from './profile.ts';
 import { Replies, type RepliesOwner } from './replies.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
@@ -144,9 +145,12 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   /** Takes over the socket; what the login left unread is served first. */
   start(): void {
     const socket = this.#socket;
+    let cause = 'the client closed the connection';
     socket.on('data', (chunk: Buffer) => this.#intake.feed(chunk));
-    socket.on('error', error => this.#leave(error.message));
-    socket.on('close', () => this.#leave('the client closed the connection'));
+    socket.on('error', error => {
+      cause = error.message;
+    });
+    socket.on('close', () => this.#lose(cause));
     this.process();
   }
 
@@ -219,9 +223,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     this.settings.begin();
     connection.application_name = this.settings.application_name;
     this.#xact_started_at = now;
-    if (!this.#inSessionMode && connection.profile !== this.settings.profile) this.#applyProfile(connection);
-    this.#send();
-    this.process();
+    if (this.#inSessionMode || connection.profile === this.settings.profile || this.#applyProfile(connection)) {
+      this.#send();
+      this.process();
+    }
   }
 
   leaseFailed(error: PgError): void {
@@ -334,14 +339,18 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
 
-  #applyProfile(connection: ServerConnection): void {
-    const { profile } = this.settings;
-    const sql = settingsSql(connection.profile ?? this.#cluster.defaults, profile);
-    connection.profile = profile;
-    if (sql === undefined) return;
-    // A server has accepted these settings before: the exchange need not wait to see them accepted again.
-    connection.inject(sql, error => {
-      if (error !== undefined) connection.close("the server refused this client's settings", error);
+  /** Whether the batch may follow at once. */
+  #applyProfile(connection: ServerConnection): boolean {
+    return applyProfile(connection, this.settings.profile, this.#cluster.defaults, refusal => {
+      if (this.phase !== 'waiting' || this.connection !== connection) return;
+      if (refusal !== undefined) {
+        connection.holder = undefined;
+        this.connection = undefined;
+        this.#pool = undefined;
+        return this.leaseFailed(refusal);
+      }
+      this.#send();
+      this.process();
     });
   }
 
@@ -377,6 +386,24 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);
+  }
+
+  /**
+   * The client's socket is closed. What it sent before a goodbye takes place as in PostgreSQL, but reads are for nobody;
+   * what takes longer than connect_timeout goes on without a place in the pool.
+   */
+  #lose(cause: string): void {
+    const isBusy = this.phase === 'active' || this.phase === 'waiting';
+    if (!isBusy || !this.#intake.endsInGoodbye) return this.#leave(cause);
+    this.#outbox.full = false;
+    this.connection?.resume();
+    if (this.batch.read === true) this.cancel();
+    const leave = () => {
+      const text = 'a statement went on after its client had said goodbye';
+      if (this.phase === 'active') this.connection?.close(text, new Map([['M', text]]));
+      this.#leave(cause);
+    };
+    setTimeout(leave, this.#cluster.settings.connect_timeout).unref();
   }
 
   /** The client is gone: what it holds is made fit for the next one. */

@@ -67,6 +67,7 @@ export async function healthCheck(connection: ServerConnection, healthcheck_time
   );
   try {
     await connection.run(';');
+    if (connection.state !== 'ready') throw new Error('the connection was lost after its health check');
   } finally {
     clearTimeout(timer);
   }

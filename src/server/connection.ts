@@ -99,7 +99,7 @@ export class ServerConnection {
       onread: { buffer: READ_BUFFER, callback: (count, buffer) => this.#read(count, buffer) },
     });
     this.#outbox = new Outbox(this.#socket, this);
-    this.#socket.on('error', error => this.close(error.message));
+    this.#socket.on('error', error => this.close(errorText(error)));
     this.#socket.on('end', () => this.close('the server closed the connection'));
     this.#socket.on('close', () => this.close('the connection was closed'));
   }

@@ -60,6 +60,17 @@ export class Framer {
     return this.#offset < this.#chunk.length;
   }
 
+  /** Whether bytes of a message after the current one are here. */
+  get isAhead(): boolean {
+    return this.#chunk.length - this.#offset > this.#remaining;
+  }
+
+  /** Whether the bytes that no part has covered yet end in these. */
+  endsIn(bytes: Buffer): boolean {
+    const unread = this.#chunk.subarray(this.#offset);
+    return unread.length >= bytes.length && unread.subarray(-bytes.length).equals(bytes);
+  }
+
   /** Whether the rest of a message passes in parts now. */
   get streaming(): boolean {
     return this.#remaining > 0;

@@ -121,3 +121,16 @@ test('a batch that never ends is not remembered whole', () => {
   const grown_bytes = heap() - before;
   assert.ok(grown_bytes < 16e6, `${grown_bytes} bytes`);
 });
+
+test('a long query that gets no connection is refused as a short one is', async () => {
+  await using proxy = await startProxy({ general: { connect_timeout: 300 } });
+  await using holder = await proxy.raw();
+  await using client = await proxy.raw();
+  await holder.query('BEGIN');
+  for (const length of [10, 100_000, 1_000_000]) {
+    const error = errorOf(await client.query(`SELECT 1 /* ${'x'.repeat(length)} */`));
+    assert.deepEqual([error?.severity, error?.code], ['ERROR', '58000']);
+  }
+  await holder.query('COMMIT');
+  assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+});

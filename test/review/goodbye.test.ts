@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
@@ -27,7 +28,8 @@ suite('a write that was sent before goodbye takes place', () => {
   const scenes: Record<string, (line: string) => Buffer[]> = {
     'by a simple query': line => [query(slow(line))],
     'by an extended query': line => [parse('', slow(line)), bind('', ''), execute(), sync()],
-    'behind another': line => [query('SELECT 1'), query(slow(line))],
+    'behind others': line => [query('SELECT 1'), query('SELECT pg_sleep(0.1)'), query('SELECT 1'), query(slow(line))],
+    'in a transaction': line => [query('BEGIN'), query(slow(line)), query('COMMIT')],
   };
   for (const [how, messages] of Object.entries(scenes)) {
     for (const wait_ms of [0, 50]) {
@@ -47,6 +49,34 @@ suite('a write that was sent before goodbye takes place', () => {
       });
     }
   }
+});
+
+test('a write that waits for a connection when its client says goodbye takes place', async () => {
+  await using holder = await proxy.raw();
+  await holder.query('BEGIN');
+  const client = await proxy.raw();
+  client.send(query("INSERT INTO kept VALUES ('later')"), terminate());
+  client.end();
+  await sleep(100);
+  assert.deepEqual(await cluster.sql('SELECT * FROM kept'), []);
+  await holder.query('COMMIT');
+  await eventually('the row is there', async () => (await cluster.sql('DELETE FROM kept RETURNING *')).length === 1);
+  client.destroy();
+});
+
+test('a long write before goodbye takes place, but not the place of others', async () => {
+  await using quick = await TestProxy.start(cluster, { user: { pool_size: 1 }, general: { connect_timeout: 300 } });
+  const client = await quick.raw();
+  client.send(query("INSERT INTO kept SELECT 'long' FROM pg_sleep(1.5)"));
+  await sleep(50);
+  client.send(terminate());
+  client.end();
+  await sleep(500);
+  await using other = await quick.raw();
+  assert.equal(errorOf(await other.query('SELECT 1')), undefined);
+  assert.deepEqual(await cluster.sql('SELECT * FROM kept'), []);
+  await eventually('the row is there', async () => (await cluster.sql('DELETE FROM kept RETURNING *')).length === 1);
+  client.destroy();
 });
 
 test('a read that was sent before goodbye is cancelled', async () => {

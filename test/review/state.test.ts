@@ -37,6 +37,20 @@ test('a session authorization does not pass to the next client', async () => {
   }
 });
 
+test('a client whose role was taken away does nothing as somebody else', async () => {
+  await cluster.sql('GRANT bob TO alice; CREATE TABLE deeds (who text); GRANT ALL ON deeds TO PUBLIC');
+  await using proxy = await startProxy();
+  await using one = await proxy.raw({ options: '-c role=bob' });
+  await using two = await proxy.raw();
+  await one.query('INSERT INTO deeds SELECT current_user');
+  assert.deepEqual(rowsOf(await two.query('SELECT * FROM deeds')), [['bob']]);
+  await cluster.sql('REVOKE bob FROM alice');
+  const refused = errorOf(await one.query('INSERT INTO deeds SELECT current_user'));
+  assert.deepEqual(await cluster.sql('SELECT who FROM deeds'), [{ who: 'bob' }]);
+  assert.equal(refused?.code, '42501');
+  assert.deepEqual(rowsOf(await two.query('SELECT current_user')), [['alice']]);
+});
+
 suite("a client that deallocates statements by the server's names", () => {
   for (const sql of ['DEALLOCATE %', 'BEGIN; DEALLOCATE %; COMMIT', "DO $$ BEGIN EXECUTE 'DEALLOCATE %'; END $$"]) {
     test(`by ${sql}, harms nobody else`, async () => {

@@ -1,0 +1,37 @@
+/** Brings a leased connection to its client's settings, in front of what the client sends. */
+import { type PgError, pgError } from '../errors.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import { type SettingsProfile, settingsRefused, settingsSql } from '../server/parameters.ts';
+import { ServerError } from '../server/silent.ts';
+
+/** Settings that a server may come to refuse, and without which a statement must not run: it would have other rights. */
+const RIGHTS = ['role', 'session_authorization'] as const;
+
+/**
+ * Applies `profile`, which a server has accepted before, to a connection. True when statements may follow at once, in
+ * the same write; else `applied` says when they may, or why they never may, and the connection is closed.
+ */
+export function applyProfile(
+  connection: ServerConnection,
+  profile: SettingsProfile,
+  defaults: SettingsProfile,
+  applied: (refusal: PgError | undefined) => void,
+): boolean {
+  const sql = settingsSql(connection.profile ?? defaults, profile);
+  connection.profile = profile;
+  if (sql === undefined) return true;
+  const isSafe = !RIGHTS.some(name => profile.values.has(name));
+  connection.inject(sql, error => {
+    if (error === undefined) {
+      if (!isSafe) applied(undefined);
+      return;
+    }
+    const { host, port } = connection.options;
+    const refusal = new ServerError(error);
+    const isLost = connection.state === 'closed';
+    if (!isSafe)
+      applied(isLost ? pgError('server_lost', `${host}:${port}`, refusal.message) : settingsRefused(refusal));
+    connection.close("the server refused this client's settings", error);
+  });
+  return isSafe;
+}
