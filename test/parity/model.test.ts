@@ -5,12 +5,12 @@ import fc from 'fast-check';
 import { decode, type Message } from '../client/backend.ts';
 import type { RawClient } from '../client/raw.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
-import { TestProxy } from '../proxy/index.ts';
+import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
 import { type Mode, type Session, session, steps } from './arbitrary.ts';
 import { type Cutter, difference, play, randomCutter, straightTo, through, words } from './script.ts';
 
-/** Seconds for each mode; set PGLYNX_MODEL_SECONDS for longer runs, PGLYNX_MODEL_SEED to repeat one. */
-const SECONDS = Number(process.env.PGLYNX_MODEL_SECONDS ?? 18);
+/** Seconds for each test; set PGLYNX_MODEL_SECONDS for longer runs, PGLYNX_MODEL_SEED to repeat one. */
+const SECONDS = Number(process.env.PGLYNX_MODEL_SECONDS ?? 12);
 const SEED = Number(process.env.PGLYNX_MODEL_SEED ?? Date.now() % 2 ** 31);
 const CLIENTS = 16;
 const PARAMETERS = { application_name: 'model' };
@@ -95,8 +95,8 @@ function report({
   throw new Error(`seed ${seed}, path ${counterexamplePath}: ${text}`);
 }
 
-async function model(mode: Mode, pool_size: number): Promise<string> {
-  const options = { general: { connect_timeout: 60_000 }, pool: { pool_mode: mode }, user: { pool_size } };
+async function model(mode: Mode, pool_size: number, pool: ProxyOptions['pool'] = {}): Promise<string> {
+  const options = { general: { connect_timeout: 60_000 }, pool: { pool_mode: mode, ...pool }, user: { pool_size } };
   let proxy = await TestProxy.start(cluster, options);
   const straight = new Crowd(() => straightTo(cluster, PARAMETERS).connect());
   const crowd = new Crowd(() => through(proxy, PARAMETERS).connect());
@@ -153,5 +153,9 @@ async function model(mode: Mode, pool_size: number): Promise<string> {
 suite('random sessions', () => {
   test('in transaction mode, over three connections', async context =>
     context.diagnostic(await model('transaction', 3)));
+  test('in transaction mode, every statement inspected, over two connections with room for two statements', async context => {
+    const pool = { query_parser_enabled: true, primary_reads_enabled: true, prepared_statements_cache_size: 2 };
+    context.diagnostic(await model('transaction', 2, pool));
+  });
   test('in session mode', async context => context.diagnostic(await model('session', CLIENTS)));
 });
