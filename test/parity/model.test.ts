@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import fc from 'fast-check';
+import { ChaosProxy } from '../chaos/proxy.ts';
 import { decode, type Message } from '../client/backend.ts';
 import type { RawClient } from '../client/raw.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
-import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
+import { type ProxyOptions, type Servers, TestProxy } from '../proxy/index.ts';
 import { type Mode, type Session, session, steps } from './arbitrary.ts';
 import { type Cutter, difference, play, randomCutter, straightTo, through, words } from './script.ts';
 
@@ -95,9 +96,14 @@ function report({
   throw new Error(`seed ${seed}, path ${counterexamplePath}: ${text}`);
 }
 
-async function model(mode: Mode, pool_size: number, pool: ProxyOptions['pool'] = {}): Promise<string> {
+async function model(
+  mode: Mode,
+  pool_size: number,
+  pool: ProxyOptions['pool'] = {},
+  servers: Servers = cluster,
+): Promise<string> {
   const options = { general: { connect_timeout: 60_000 }, pool: { pool_mode: mode, ...pool }, user: { pool_size } };
-  let proxy = await TestProxy.start(cluster, options);
+  let proxy = await TestProxy.start(servers, options);
   const straight = new Crowd(() => straightTo(cluster, PARAMETERS).connect());
   const crowd = new Crowd(() => through(proxy, PARAMETERS).connect());
   let runs = 0;
@@ -118,7 +124,7 @@ async function model(mode: Mode, pool_size: number, pool: ProxyOptions['pool'] =
       straight.leave();
       crowd.leave();
       await proxy.stop();
-      proxy = await TestProxy.start(cluster, options);
+      proxy = await TestProxy.start(servers, options);
       throw error;
     }
   };
@@ -153,9 +159,10 @@ async function model(mode: Mode, pool_size: number, pool: ProxyOptions['pool'] =
 suite('random sessions', () => {
   test('in transaction mode, over three connections', async context =>
     context.diagnostic(await model('transaction', 3)));
-  test('in transaction mode, every statement inspected, over two connections with room for two statements', async context => {
+  test('in transaction mode, every statement inspected, over two narrow connections with room for two statements', async context => {
+    await using narrow = await ChaosProxy.start(cluster.primary, { piece_bytes: 61 });
     const pool = { query_parser_enabled: true, primary_reads_enabled: true, prepared_statements_cache_size: 2 };
-    context.diagnostic(await model('transaction', 2, pool));
+    context.diagnostic(await model('transaction', 2, pool, { servers: [narrow] }));
   });
   test('in session mode', async context => context.diagnostic(await model('session', CLIENTS)));
 });
