@@ -130,3 +130,24 @@ test('a long text at the head of a batch does not bind what follows to a replica
   client.send(...long, ...run('r0'), parse('', WRITE), ...run(''), sync());
   assert.deepEqual(await answer(client), ['f', 'f']);
 });
+
+test('a role that the client chooses holds for statements that are prepared already', async () => {
+  await using client = await proxy.raw();
+  client.send(parse('r', READ), parse('w', WRITE), sync());
+  await client.ready();
+  const roles: [string, string, string[] | '25006'][] = [
+    ['primary', 'f', ['f']],
+    ['replica', 't', '25006'],
+    ['auto', 't', ['f']],
+    ['primary', 'f', ['f']],
+    ['default', 't', ['f']],
+  ];
+  for (const [role, read, write] of roles) {
+    await client.query(`SET SERVER ROLE TO '${role}'`);
+    client.send(...run('r'), sync());
+    assert.deepEqual(await answer(client), [read], role);
+    client.send(...run('w'), sync());
+    const messages = await client.ready();
+    assert.deepEqual(errorOf(messages)?.code ?? rowsOf(messages).flat(), write, role);
+  }
+});
