@@ -10,6 +10,8 @@ import { DATABASE, startCluster, type TestCluster } from '../cluster/index.ts';
 import { PglynxProcess } from '../failure/process.ts';
 
 const MEGABYTE = 2 ** 20;
+/** A flood is a gigabyte or more; what was read and thrown away may wait for the collector on a busy machine. */
+const GROWTH_MAX_BYTES = 150 * MEGABYTE;
 
 const options = { skip: process.platform === 'linux' ? false : 'memory is read from /proc' };
 
@@ -52,7 +54,7 @@ suite('a client that floods pglynx costs it no memory', options, () => {
       const before_bytes = pglynx.resident_bytes;
       const peak_bytes = await pglynx.peakDuring(flood(socket));
       socket.destroy();
-      assert.ok(peak_bytes - before_bytes < 50 * MEGABYTE, `${(peak_bytes - before_bytes) / MEGABYTE} MB`);
+      assert.ok(peak_bytes - before_bytes < GROWTH_MAX_BYTES, `${(peak_bytes - before_bytes) / MEGABYTE} MB`);
     });
   }
 
@@ -69,7 +71,7 @@ suite('a client that floods pglynx costs it no memory', options, () => {
     };
     const peak_bytes = await pglynx.peakDuring(work());
     client.destroy();
-    assert.ok(peak_bytes - before_bytes < 50 * MEGABYTE, `${(peak_bytes - before_bytes) / MEGABYTE} MB`);
+    assert.ok(peak_bytes - before_bytes < GROWTH_MAX_BYTES, `${(peak_bytes - before_bytes) / MEGABYTE} MB`);
   });
 
   test('a sender of a cancel request is disconnected, though it stays', async () => {
