@@ -80,8 +80,7 @@ export class StatementCatalog {
 
   /** The statement that this definition means in this dialect; the bytes are copied when they are new. */
   intern(definition: Buffer, dialect: string): PreparedStatement {
-    const text = definition.toString('latin1');
-    const key = dialect === '' ? text : `${dialect}\0${text}`;
+    const key = `${dialect}\0${definition.toString('latin1')}`;
     let statement = this.#byDefinition.get(key);
     if (statement === undefined) {
       statement = new PreparedStatement(nextId++, Buffer.from(definition), dialect);

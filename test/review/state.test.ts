@@ -90,6 +90,20 @@ test('a DEALLOCATE ALL in the middle of a batch leaves what is prepared behind i
   }
 });
 
+test("a client cannot make its statement pass for another's", async () => {
+  await using proxy = await startProxy();
+  await using one = await proxy.raw();
+  await using two = await proxy.raw({ TimeZone: 'Asia/Tokyo' });
+  // What stands for another's settings as its text, and what stands for another's text as its parameter types.
+  const dialect = JSON.stringify([['timezone', 'Asia/Tokyo']]);
+  one.send(frontend.message('P', Buffer.from(`\0${dialect}\0SELECT 7\0\0\0`)), sync());
+  assert.notEqual(errorOf(await one.ready()), undefined);
+  for (let round = 0; round < 2; round++) {
+    two.send(parse('', 'SELECT 7'), ...run(''), sync());
+    assert.deepEqual(rowsOf(await two.ready()), [['7']]);
+  }
+});
+
 suite('settings that a client changed before it vanished', () => {
   test('by a function are taken back', async () => {
     await cluster.sql(
