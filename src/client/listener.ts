@@ -10,14 +10,7 @@ import { Framer } from '../wire/framer.ts';
 import { FRONTEND, LOGIN_MESSAGE_LENGTH_MAX, MESSAGE_LENGTH_MAX } from '../wire/protocol.ts';
 import { type Cancelable, type CancelKey, CancelKeys } from './cancel.ts';
 import { Session, type SessionContext } from './session.ts';
-import {
-  type Account,
-  authenticate,
-  readStartup,
-  StartupAborted,
-  StartupChannel,
-  type StartupRequest,
-} from './startup.ts';
+import { type Account, authenticate, readStartup, StartupAborted, StartupChannel } from './startup.ts';
 
 /** A client of the admin database, once logged in. */
 export interface ConsoleClient {
@@ -54,6 +47,16 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   loginFailed(address: string, error: PgError): void;
   /** A client could not be let in at all. */
   acceptFailed(error: Error): void;
+}
+
+/** A client that has proved who it is. */
+interface Arrival {
+  readonly socket: Socket;
+  readonly framer: Framer;
+  readonly channel: StartupChannel;
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly user: string;
+  readonly database: string;
 }
 
 /** Bytes that may wait in a client's socket before its server connection is no longer read. */
@@ -136,18 +139,12 @@ export class Listener {
     const refusal = this.#context.refusal(isAdmin);
     if (refusal !== undefined) throw refusal;
     await authenticate(channel, user, this.#context.account(database, user), this.#context.keys);
-    if (isAdmin) this.#openConsole(socket, framer, channel, request, user, database);
-    else await this.#openSession(socket, framer, channel, request, user, database);
+    const arrival = { socket, framer, channel, parameters, user, database };
+    if (isAdmin) this.#openConsole(arrival);
+    else await this.#openSession(arrival);
   }
 
-  #openConsole(
-    socket: Socket,
-    framer: Framer,
-    channel: StartupChannel,
-    { parameters }: StartupRequest,
-    user: string,
-    database: string,
-  ): void {
+  #openConsole({ socket, framer, channel, parameters, user, database }: Arrival): void {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay);
@@ -161,14 +158,7 @@ export class Listener {
     console.start();
   }
 
-  async #openSession(
-    socket: Socket,
-    framer: Framer,
-    channel: StartupChannel,
-    { parameters }: StartupRequest,
-    user: string,
-    database: string,
-  ): Promise<void> {
+  async #openSession({ socket, framer, channel, parameters, user, database }: Arrival): Promise<void> {
     const cluster = this.#context.clusterFor(database, user);
     if (cluster === undefined) throw pgError('unknown_database', database, user);
     if (asksForReplication(parameters)) throw pgError('replication_unsupported');

@@ -25,7 +25,7 @@ import { Replies, type RepliesOwner } from './replies.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
 
-/** The phases of a session and what each may become; drawn in docs/ARCHITECTURE.md. */
+/** The phases of a session and what each may become; drawn in docs/STATES.md. */
 export const SESSION_PHASES = {
   /** Between exchanges; it holds a connection in a transaction and in session mode. */
   idle: ['waiting', 'active', 'closed'],

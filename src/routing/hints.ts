@@ -1,17 +1,20 @@
 /** PgCat's routing commands: SET SERVER ROLE, SHOW SERVER ROLE, SET PRIMARY READS, SHOW PRIMARY READS. */
 
+const ROLES = ['primary', 'replica', 'any', 'auto', 'default'] as const;
+const READS = ['on', 'off', 'default'] as const;
+
 /** A command in a client's simple query. */
 export type Hint =
-  | { readonly command: 'set_server_role'; readonly value: 'primary' | 'replica' | 'any' | 'auto' | 'default' }
+  | { readonly command: 'set_server_role'; readonly value: (typeof ROLES)[number] }
   | { readonly command: 'show_server_role' }
-  | { readonly command: 'set_primary_reads'; readonly value: 'on' | 'off' | 'default' }
+  | { readonly command: 'set_primary_reads'; readonly value: (typeof READS)[number] }
   | { readonly command: 'show_primary_reads' };
 
 /** A command may be longer than this only by blanks that nobody writes. */
 const HINT_LENGTH_MAX = 128;
 
-const SET_ROLE = /^\s*set\s+server\s+role\s+to\s+'?(primary|replica|any|auto|default)'?\s*;?\s*$/i;
-const SET_READS = /^\s*set\s+primary\s+reads\s+to\s+'?(on|off|default)'?\s*;?\s*$/i;
+const SET_ROLE = /^\s*set\s+server\s+role\s+to\s+'?(\w+)'?\s*;?\s*$/i;
+const SET_READS = /^\s*set\s+primary\s+reads\s+to\s+'?(\w+)'?\s*;?\s*$/i;
 const SHOW_ROLE = /^\s*show\s+server\s+role\s*;?\s*$/i;
 const SHOW_READS = /^\s*show\s+primary\s+reads\s*;?\s*$/i;
 
@@ -20,27 +23,16 @@ export function parseHint(text: string): Hint | undefined {
   if (text.length > HINT_LENGTH_MAX) return undefined;
   if (SHOW_ROLE.test(text)) return { command: 'show_server_role' };
   if (SHOW_READS.test(text)) return { command: 'show_primary_reads' };
-  switch (SET_ROLE.exec(text)?.[1].toLowerCase()) {
-    case 'primary':
-      return { command: 'set_server_role', value: 'primary' };
-    case 'replica':
-      return { command: 'set_server_role', value: 'replica' };
-    case 'any':
-      return { command: 'set_server_role', value: 'any' };
-    case 'auto':
-      return { command: 'set_server_role', value: 'auto' };
-    case 'default':
-      return { command: 'set_server_role', value: 'default' };
-  }
-  switch (SET_READS.exec(text)?.[1].toLowerCase()) {
-    case 'on':
-      return { command: 'set_primary_reads', value: 'on' };
-    case 'off':
-      return { command: 'set_primary_reads', value: 'off' };
-    case 'default':
-      return { command: 'set_primary_reads', value: 'default' };
-  }
-  return undefined;
+  const role = choice(ROLES, SET_ROLE.exec(text));
+  if (role !== undefined) return { command: 'set_server_role', value: role };
+  const reads = choice(READS, SET_READS.exec(text));
+  return reads === undefined ? undefined : { command: 'set_primary_reads', value: reads };
+}
+
+/** What a command chooses, among what it may choose. */
+function choice<Value extends string>(values: readonly Value[], match: RegExpExecArray | null): Value | undefined {
+  const chosen = match?.[1].toLowerCase();
+  return values.find(value => value === chosen);
 }
 
 /** Whether a query's bytes could be a command: they begin, after blanks, with SET or SHOW. */

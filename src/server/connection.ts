@@ -17,7 +17,7 @@ import { ServerStatements } from './prepared.ts';
 import { Run } from './run.ts';
 import { ServerError, SilentOwner } from './silent.ts';
 
-/** The states of a connection and what each may become; drawn in docs/ARCHITECTURE.md. */
+/** The states of a connection and what each may become; drawn in docs/STATES.md. */
 export const CONNECTION_STATES = {
   login: ['ready', 'closed'],
   ready: ['closed'],

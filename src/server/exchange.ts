@@ -57,7 +57,7 @@ export type Step = (typeof STEP)[keyof typeof STEP];
 const B = BACKEND;
 const rows = [B.dataRow, B.copyOutResponse, B.copyData, B.copyDone] as const;
 
-/** The table: for each entry, the replies it takes and the step each makes. Drawn in docs/ARCHITECTURE.md. */
+/** The table: for each entry, the replies it takes and the step each makes. Drawn in docs/STATES.md. */
 export const EXCHANGE_STEPS: readonly (readonly [Owed, Step, readonly number[]])[] = [
   [OWED.parse, STEP.settle, [B.parseComplete]],
   [OWED.parse, STEP.skip, [B.errorResponse]],
