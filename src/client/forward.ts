@@ -99,14 +99,14 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
       both(undo, () => dropUnnamed(connection, statement)),
       name,
     );
-  } else if (statements.touch(statement)) {
+  } else if (statements.answers(statement, performance.now())) {
     counters.prepare_hits++;
     exchange.owe(OWED.parseLocal, undo, name);
   } else {
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
     connection.write(statement.parse);
-    statements.add(statement);
+    statements.add(statement, performance.now());
     exchange.owe(
       OWED.parse,
       both(undo, () => statements.remove(statement)),
@@ -167,7 +167,7 @@ function prepare(statement: PreparedStatement, name: string, connection: ServerC
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
     connection.write(statement.parse);
-    statements.add(statement);
+    statements.add(statement, performance.now());
     exchange.owe(OWED.parseInjected, { undo: () => statements.remove(statement) }, name);
   }
   return statement.nameBytes;
@@ -210,12 +210,11 @@ function forwardDrop(name: string, connection: ServerConnection, exchange: Excha
 /** Closes what has to go so that the connection can prepare `statement`. */
 function makeRoom(statement: PreparedStatement, connection: ServerConnection, exchange: Exchange): void {
   const { statements, counters } = connection;
-  const evicted = statements.evictFor(statement);
-  if (evicted === undefined) return;
+  const eviction = statements.evictFor(statement);
+  if (eviction === undefined) return;
   counters.prepare_evictions++;
-  const [old, revision] = evicted;
-  connection.write(closeStatement(old.name));
-  exchange.owe(OWED.closeInjected, { undo: () => statements.add(old, revision) });
+  connection.write(closeStatement(eviction.evicted.name));
+  exchange.owe(OWED.closeInjected, eviction);
 }
 
 /** Sends a message under another statement name; of a long one this is the head. */

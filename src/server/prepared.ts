@@ -91,13 +91,26 @@ export class StatementCatalog {
   }
 }
 
+/** How a server connection prepared a statement. */
+interface Prepared {
+  /** Its revision then; {@link NO_REVISION} when it may be gone. */
+  readonly revision: number;
+  /** Milliseconds of `performance.now()`. */
+  readonly at: number;
+}
+
 /** The revision of a statement of which nothing is known. */
 const NO_REVISION = -1;
 
+/**
+ * Milliseconds after which a client's Parse of a statement that the connection holds is a real one, as it would be
+ * without a pooler: the server looks at the schema again, whose columns may have other types by then.
+ */
+const FRESH_MS = 60_000;
+
 /** The statements that one server connection holds, least recently used first. */
 export class ServerStatements {
-  /** Each with the revision that was prepared. */
-  readonly #held = new Map<PreparedStatement, number>();
+  readonly #held = new Map<PreparedStatement, Prepared>();
   /** Statements kept; beyond it the least recently used is closed. */
   readonly size_max: number;
   /** What the server's unnamed statement is. */
@@ -114,18 +127,27 @@ export class ServerStatements {
 
   /** Whether the connection holds it as it is now; marks it as used. */
   touch(statement: PreparedStatement): boolean {
-    const revision = this.#held.get(statement);
-    if (revision !== statement.revision) return false;
+    const prepared = this.#held.get(statement);
+    if (prepared === undefined || prepared.revision !== statement.revision) return false;
     if (statement !== this.#newest) {
       this.#held.delete(statement);
-      this.add(statement);
+      this.#add(statement, prepared);
     }
     return true;
   }
 
-  /** It was prepared, as it is now or as it was in an earlier revision. */
-  add(statement: PreparedStatement, revision = statement.revision): void {
-    this.#held.set(statement, revision);
+  /** The same for a client's Parse of it at `now`. */
+  answers(statement: PreparedStatement, now: number): boolean {
+    return this.touch(statement) && now - (this.#held.get(statement)?.at ?? 0) < FRESH_MS;
+  }
+
+  /** It was prepared at `now`. */
+  add(statement: PreparedStatement, now: number): void {
+    this.#add(statement, { revision: statement.revision, at: now });
+  }
+
+  #add(statement: PreparedStatement, prepared: Prepared): void {
+    this.#held.set(statement, prepared);
     this.#newest = statement;
   }
 
@@ -134,22 +156,19 @@ export class ServerStatements {
     if (this.#newest === statement) this.#newest = undefined;
   }
 
-  /**
-   * The statement to close so that `statement` fits, with its revision: an earlier one of the same, or the least
-   * recently used.
-   */
-  evictFor(statement: PreparedStatement): readonly [PreparedStatement, number] | undefined {
-    const held = this.#held.get(statement);
+  /** What to close so that `statement` fits: an earlier one of the same, or the least recently used; with its undo. */
+  evictFor(statement: PreparedStatement): { readonly evicted: PreparedStatement; undo(): void } | undefined {
     const isFull = this.#held.size >= Math.max(1, this.size_max);
-    const evicted =
-      held !== undefined ? ([statement, held] as const) : isFull ? this.#held.entries().next().value : undefined;
-    if (evicted !== undefined) this.remove(evicted[0]);
-    return evicted;
+    const evicted = this.#held.has(statement) ? statement : isFull ? this.#held.keys().next().value : undefined;
+    const prepared = evicted === undefined ? undefined : this.#held.get(evicted);
+    if (evicted === undefined || prepared === undefined) return undefined;
+    this.remove(evicted);
+    return { evicted, undo: () => this.#add(evicted, prepared) };
   }
 
   /** Any of them may be gone: each is closed and prepared anew before it is used again. */
   outdate(): void {
-    for (const statement of this.#held.keys()) this.#held.set(statement, NO_REVISION);
+    for (const statement of this.#held.keys()) this.#held.set(statement, { revision: NO_REVISION, at: 0 });
   }
 
   /** DEALLOCATE ALL ran, and nothing was prepared since. */

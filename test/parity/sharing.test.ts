@@ -179,6 +179,26 @@ suite('a changed result type heals itself', () => {
   });
 });
 
+suite('a changed type of a column reaches whoever prepares the statement a minute later', () => {
+  const text = 'SELECT id FROM typed WHERE id = $1';
+  for (const name of ['s', '']) {
+    test(`as ${name === '' ? 'the unnamed' : 'a named'} one`, async context => {
+      await cluster.sql('DROP TABLE IF EXISTS typed; CREATE TABLE typed (id int); GRANT ALL ON typed TO PUBLIC');
+      await using proxy = await startProxy();
+      const use = async (value: string) => {
+        await using client = await proxy.raw();
+        client.send(parse(name, text), describe('S', name), ...run(name, value), SYNC);
+        return await client.ready();
+      };
+      for (let round = 0; round < 3; round++) assert.equal(errorOf(await use('1')), undefined);
+      await cluster.sql("ALTER TABLE typed ALTER COLUMN id TYPE text; INSERT INTO typed VALUES ('word')");
+      const now = performance.now.bind(performance);
+      context.mock.method(performance, 'now', () => now() + 61_000);
+      assert.deepEqual(rowsOf(await use('word')), [['word']]);
+    });
+  }
+});
+
 suite('a text means what it means in the settings of its client', () => {
   const shown =
     "SELECT '01/02/2024'::date - '2024-01-01'::date, '2024-06-01 00:00'::timestamptz AT TIME ZONE 'UTC', 'a\\nb'";

@@ -62,9 +62,9 @@ suite('a server connection', () => {
   /** Prepares it as client/forward does, and says what was closed for it. */
   function use(held: ServerStatements, statement: PreparedStatement): PreparedStatement | undefined {
     if (held.touch(statement)) return undefined;
-    const evicted = held.evictFor(statement);
-    held.add(statement);
-    return evicted?.[0];
+    const eviction = held.evictFor(statement);
+    held.add(statement, 0);
+    return eviction?.evicted;
   }
 
   test('holds the statements used last, in any order of uses', () => {
@@ -102,13 +102,14 @@ suite('a server connection', () => {
     use(held, two);
     one.revision++;
     assert.equal(held.touch(one), false);
-    const evicted = held.evictFor(one);
-    assert.deepEqual(evicted, [one, one.revision - 1]);
+    const eviction = held.evictFor(one);
+    assert.equal(eviction?.evicted, one);
     assert.equal(held.size, 1);
     // The Close did not take place: it is the old one that the connection still holds.
-    if (evicted !== undefined) held.add(evicted[0], evicted[1]);
+    eviction?.undo();
+    assert.equal(held.size, 2);
     assert.equal(held.touch(one), false);
-    held.add(one);
+    held.add(one, 0);
     assert.equal(held.touch(one), true);
   });
 
@@ -120,6 +121,20 @@ suite('a server connection', () => {
     held.outdate();
     assert.deepEqual([use(held, one), use(held, two), use(held, one)], [one, two, undefined]);
     assert.equal(held.size, 2);
+  });
+
+  test('answers a Parse for a minute, whatever is bound meanwhile', () => {
+    const held = new ServerStatements(3);
+    const [one, two] = statements;
+    held.add(one, 1_000);
+    held.add(two, 2_000);
+    assert.equal(held.answers(one, 60_999), true);
+    assert.equal(held.touch(two), true);
+    assert.equal(held.answers(one, 61_000), false);
+    assert.equal(held.answers(two, 61_000), true);
+    assert.equal(held.touch(one), true, 'a Bind does not mind its age');
+    held.add(one, 61_000);
+    assert.equal(held.answers(one, 61_000), true);
   });
 
   test('forgets everything at once', () => {
