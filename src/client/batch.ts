@@ -171,7 +171,7 @@ export class Batch {
     const nameFrom = start + HEADER_LENGTH;
     const name = buffer.toString('latin1', nameFrom, nameEnd);
     const { catalog, statements, settings } = this.#context;
-    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end), settings.profile.dialect);
+    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end), settings.dialect);
     this.#judgeStatement(statement, inspect);
     const taken = name === '' ? undefined : statements.find(name);
     const undo = taken === undefined ? statements.define(name, statement) : undefined;
@@ -227,8 +227,11 @@ export class Batch {
   #find(name: string): PreparedStatement | undefined {
     const { catalog, statements, settings } = this.#context;
     const statement = statements.find(name);
-    const { dialect } = settings.profile;
+    const { dialect } = settings;
     if (statement === undefined || statement.dialect === dialect) return statement;
+    // Prepared in front of a change of settings, it stays what it was.
+    const isHere = this.items.some(item => item.type === FRONTEND.parse && item.statement === statement);
+    if (isHere) return statement;
     return catalog.intern(statement.definition, dialect);
   }
 
@@ -252,11 +255,16 @@ export class Batch {
       this.#judge(undefined);
       return;
     }
-    if (this.#context.settings.misleads(statement.text)) return this.#judge(undefined);
+    const { settings } = this.#context;
+    if (settings.misleads(statement.text)) {
+      settings.alter();
+      return this.#judge(undefined);
+    }
     if (statement.analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
       statement.analysis = this.#analyze(statement.text);
     }
     if (statement.analysis !== undefined && droppedBy(statement.analysis) !== undefined) this.#drops = true;
+    if (((statement.analysis?.effects ?? 0) & (EFFECT.set | EFFECT.set_local)) !== 0) settings.alter();
     if (inspect) this.#judge(statement.analysis);
     else this.effects |= statement.analysis?.effects ?? 0;
   }

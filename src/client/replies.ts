@@ -135,7 +135,7 @@ export class Replies implements ExchangeOwner {
   exchangeEnded(status: number): void {
     this.instead = undefined;
     const { connection, exchange, settings } = this.#owner;
-    settings.resetting = false;
+    settings.settle();
     if (exchange.mixed && connection !== undefined) connection.dirty |= DIRTY.pipeline;
     if (this.#repeating) {
       this.#repeating = false;

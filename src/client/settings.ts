@@ -10,6 +10,7 @@ export class ClientSettings {
   application_name: string;
 
   readonly #startup: SettingsProfile;
+  #altered: string | undefined;
   #before: { readonly profile: SettingsProfile; readonly application_name: string };
   readonly #cluster: Cluster;
 
@@ -19,6 +20,22 @@ export class ClientSettings {
     this.application_name = application_name;
     this.#before = { profile: startup, application_name };
     this.#cluster = cluster;
+  }
+
+  /** {@link SettingsProfile.dialect} of what is prepared now: behind a change that is not yet reported, nobody else's. */
+  get dialect(): string {
+    return this.#altered ?? this.profile.dialect;
+  }
+
+  /** A text that changes settings is about to run, and what follows it in its exchange means what nobody knows. */
+  alter(): void {
+    this.#altered ??= `altered ${nextAltered++}`;
+  }
+
+  /** The exchange is over: the server has reported what changed. */
+  settle(): void {
+    this.resetting = false;
+    this.#altered = undefined;
   }
 
   /** The server reported that a followed setting has this value now. */
@@ -64,6 +81,9 @@ export class ClientSettings {
     this.resetting = true;
   }
 }
+
+/** Counts exchanges that change settings. */
+let nextAltered = 0;
 
 /** Client encodings in which a byte of a longer character can look like ASCII. */
 const SHIFTED_ENCODINGS =

@@ -6,6 +6,8 @@ import * as frontend from '../client/frontend.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
 
+const { bind, execute, flush, parse, sync } = frontend;
+
 let cluster: TestCluster;
 before(async () => {
   cluster = await startCluster({ replicas: 1 });
@@ -38,6 +40,31 @@ suite('a text that the server reads otherwise than the grammar goes to the prima
       await cluster.sql('ALTER ROLE alice RESET standard_conforming_strings');
     }
   });
+});
+
+suite('a text that is prepared behind a change of settings in its batch', () => {
+  const text = "SELECT '2024-06-01 00:00'::timestamptz AT TIME ZONE 'UTC'";
+  const set = [parse('', "SET TimeZone = 'Asia/Tokyo'"), bind('', ''), execute()];
+  const batches: Record<string, Buffer[]> = {
+    'with Sync': [...set, parse('s', text), bind('', 's'), execute(), sync()],
+    'with Flush': [...set, flush(), parse('s', text), bind('', 's'), execute(), sync()],
+  };
+  for (const [how, messages] of Object.entries(batches)) {
+    test(`${how}, is not shared`, async () => {
+      await using proxy = await TestProxy.start({ servers: [cluster.primary] }, { user: { pool_size: 1 } });
+      await using one = await proxy.raw();
+      await using two = await proxy.raw();
+      one.send(...messages);
+      assert.deepEqual(rowsOf(await one.ready()), [['2024-05-31 15:00:00']]);
+      for (const client of [two, one, two]) {
+        if (client === two) client.send(parse('', text));
+        client.send(bind('', client === two ? '' : 's'), execute(), sync());
+        assert.deepEqual(rowsOf(await client.ready()), [
+          [client === two ? '2024-06-01 00:00:00' : '2024-05-31 15:00:00'],
+        ]);
+      }
+    });
+  }
 });
 
 test('a value beyond ASCII is set whatever encoding the connection speaks', async () => {
