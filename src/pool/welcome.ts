@@ -14,6 +14,9 @@ export interface Welcome {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
+/** An application_name that a server takes as it is. */
+const ASCII = /^[ -~]*$/;
+
 /** Sets of settings remembered as accepted, per cluster. */
 const WELCOMES_MAX = 1000;
 const accepted = new WeakMap<Cluster, Map<SettingsProfile, Welcome>>();
@@ -23,6 +26,20 @@ const accepted = new WeakMap<Cluster, Map<SettingsProfile, Welcome>>();
  * @throws PgError the server refuses a setting (its own SQLSTATE), or no server can be reached
  */
 export async function welcome(cluster: Cluster, wishes: ReadonlyMap<string, string>): Promise<Welcome> {
+  const application_name = wishes.get('application_name');
+  const isSession = cluster.settings.pool_mode === 'session';
+  if (isSession || application_name === undefined || !ASCII.test(application_name)) return accept(cluster, wishes);
+  // Any is accepted, and many clients have one of their own: no server is asked.
+  const others = new Map(wishes);
+  others.delete('application_name');
+  const { profile, parameters } = await accept(cluster, others);
+  return {
+    profile: cluster.context.profiles.with(profile, 'application_name', application_name),
+    parameters: new Map(parameters).set('application_name', application_name),
+  };
+}
+
+async function accept(cluster: Cluster, wishes: ReadonlyMap<string, string>): Promise<Welcome> {
   const { profiles } = cluster.context;
   const profile = profiles.intern(wishes);
   if (profile === cluster.defaults && cluster.baseline !== undefined) return { profile, parameters: cluster.baseline };

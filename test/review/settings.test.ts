@@ -42,6 +42,17 @@ suite('a text that the server reads otherwise than the grammar goes to the prima
   });
 });
 
+test('a client with an application_name of its own logs in while every connection is busy', async () => {
+  const servers = [cluster.primary];
+  await using proxy = await TestProxy.start({ servers }, { user: { pool_size: 1 }, general: { connect_timeout: 500 } });
+  await using holder = await proxy.raw();
+  await holder.query('BEGIN');
+  await using client = await proxy.raw({ application_name: "it's mine" });
+  assert.equal(client.parameters.get('application_name'), "it's mine");
+  await holder.query('COMMIT');
+  assert.deepEqual(rowsOf(await client.query('SHOW application_name')), [["it's mine"]]);
+});
+
 suite('a text that is prepared behind a change of settings in its batch', () => {
   const text = "SELECT '2024-06-01 00:00'::timestamptz AT TIME ZONE 'UTC'";
   const set = [parse('', "SET TimeZone = 'Asia/Tokyo'"), bind('', ''), execute()];
