@@ -356,7 +356,7 @@ suite('load balancing', () => {
     const counts = new Map<string, number>();
     await Promise.all(
       clients.map(async client => {
-        const [[port]] = rowsOf(await client.query('SELECT inet_server_port() FROM pg_sleep(1)'));
+        const [[port]] = rowsOf(await client.query('SELECT inet_server_port() FROM pg_sleep(3)'));
         counts.set(serverName(Number(port)), (counts.get(serverName(Number(port))) ?? 0) + 1);
       }),
     );
