@@ -145,8 +145,11 @@ export class Replies implements ExchangeOwner {
   }
 
   connectionLost(cause: string, error: Map<string, string> | undefined): void {
-    const { connection, exchange, batch, phase } = this.#owner;
+    const { connection, exchange, batch, phase, settings } = this.#owner;
     if (connection === undefined) return;
+    this.instead = undefined;
+    this.#repeating = false;
+    settings.settle();
     const { host, port } = connection.options;
     const loss = lossError({
       server: `${host}:${port}`,

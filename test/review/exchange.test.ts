@@ -1,5 +1,7 @@
 /** Exchanges at their seams: what pglynx puts in front of them, what ends them early, and messages cut in the middle. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Exchange, OWED, STEP } from '../../src/server/exchange.ts';
@@ -50,6 +52,39 @@ test('a simple EXECUTE whose plan has changed its result type is an ordinary err
   const messages = await client.query('EXECUTE p');
   assert.equal(errorOf(messages)?.code, '0A000');
   assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+});
+
+test('a connection that is lost before a statement is repeated has nothing else repeated', async () => {
+  await cluster.sql('CREATE TABLE healing (a int); CREATE TABLE once (n int); GRANT ALL ON healing, once TO PUBLIC');
+  // Cuts the connection between the error, after which the statement would be repeated, and its ReadyForQuery.
+  const relay = createServer(client => {
+    const server = connect(cluster.primary.port, '127.0.0.1');
+    client.on('error', () => {}).on('close', () => server.destroy());
+    server.on('error', () => {}).on('close', () => client.destroy());
+    client.pipe(server);
+    server.on('data', chunk => {
+      const error = chunk.indexOf('RevalidateCachedQuery');
+      if (error === -1) client.write(chunk);
+      else client.end(chunk.subarray(0, chunk.indexOf('Z', error)));
+    });
+  });
+  relay.listen(0, '127.0.0.1');
+  await once(relay, 'listening');
+  const address = relay.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  try {
+    await using proxy = await TestProxy.start({ servers: [{ host: '127.0.0.1', port }] }, { user: { pool_size: 1 } });
+    await using client = await proxy.raw();
+    client.send(parse('s', 'SELECT * FROM healing'), frontend.bind('', 's'), frontend.execute(), sync());
+    await client.ready();
+    await cluster.sql('ALTER TABLE healing ADD COLUMN b int');
+    client.send(frontend.bind('', 's'), frontend.execute(), sync());
+    assert.equal(errorOf(await client.ready())?.code?.slice(0, 2), '08');
+    await client.query('INSERT INTO once VALUES (1)');
+    assert.deepEqual(rowsOf(await client.query('SELECT count(*) FROM once')), [['1']]);
+  } finally {
+    relay.close();
+  }
 });
 
 suite('a message that is cut', () => {
