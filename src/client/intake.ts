@@ -128,6 +128,7 @@ export class Intake {
   /** Answers with an error of pglynx's own; the rest of an unfinished batch is ignored. */
   fail(error: PgError, sealed: boolean): void {
     this.stream = 'drop';
+    this.#copyViolation = undefined;
     this.#outbox.push(errorResponse(error));
     if (sealed) this.#outbox.push(READY_IDLE);
     else this.#skipping = true;
