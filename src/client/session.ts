@@ -296,10 +296,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   #claim(): void {
     if (this.#cluster.retired && !this.#changeCluster()) return;
     const { read, sealed, preparesOnly } = this.batch;
-    const shard = this.#cluster.settings.default_shard;
+    const shard = this.#cluster.firstShard;
     const hasReplica = this.#cluster.has('replica', shard);
     const session = this.#inSessionMode;
-    const route = this.router.route({ read, open: !sealed && !preparesOnly, session, hasReplica });
+    const route = this.router.route({ shard, read, open: !sealed && !preparesOnly, session, hasReplica });
     this.#lease.role = route.role;
     this.#lease.shard = route.shard;
     this.#lease.startup = this.#inSessionMode ? this.#startup : this.#cluster.defaults;

@@ -6,6 +6,28 @@ export interface ServerSettings {
   readonly host: string;
   readonly port: number;
   readonly role: 'primary' | 'replica';
+  /** Share of what several servers could serve; 0 is only when no other can. */
+  readonly weight: number;
+}
+
+/** How statements find their shard. */
+export interface ShardingSettings {
+  readonly function: 'pg_bigint_hash' | 'pg_text_hash' | 'pg_uuid_hash' | 'sha1';
+  /** `table.column`, `schema.table.column` or `*.column`, in lower case. */
+  readonly automatic_key: string | undefined;
+  readonly key_regex: string | undefined;
+  readonly id_regex: string | undefined;
+  /** Bytes at the start of a message's text in which the two expressions look. */
+  readonly regex_search_limit: number;
+}
+
+/** Reads of tables that were just written go to the primary. */
+export interface ActivitySettings {
+  readonly enabled: boolean;
+  readonly init_delay: number;
+  /** Seconds. */
+  readonly ttl: number;
+  readonly mutation_ttl: number;
 }
 
 /** One shard of a cluster; its servers hold the same data. */
@@ -39,7 +61,7 @@ export interface ClusterSettings {
   /** Seconds. */
   readonly ban_time: number;
   readonly server_round_robin: boolean;
-  readonly load_balancing_mode: 'random' | 'loc';
+  readonly load_balancing_mode: 'random' | 'loc' | 'p2c';
   readonly default_role: 'any' | 'primary' | 'replica';
   readonly query_parser_enabled: boolean;
   /** Bytes of a message. */
@@ -53,8 +75,14 @@ export interface ClusterSettings {
   readonly checkout_failure_limit: number | undefined;
   /** 0 is never. */
   readonly idle_client_in_transaction_timeout: number;
-  /** Number of the shard for statements that name none. */
-  readonly default_shard: number;
+  /** The shard for statements that name none: its number, or any, or any whose servers work. */
+  readonly default_shard: number | 'random' | 'random_healthy';
+  readonly sharding: ShardingSettings;
+  readonly activity: ActivitySettings;
+  /** Functions, `name` or `schema.name`, that are writes, and that are none. */
+  readonly write_functions: readonly string[];
+  readonly read_functions: readonly string[];
+  readonly catalog_ttl: number;
   /** In the order of their numbers, at least one. */
   readonly shards: readonly ShardSettings[];
 }
@@ -100,9 +128,30 @@ function cluster(general: Config['general'], database: string, pool: PoolConfig,
     // PgCat documents 0 as off.
     checkout_failure_limit: pool.checkout_failure_limit === 0 ? undefined : pool.checkout_failure_limit,
     idle_client_in_transaction_timeout: general.idle_client_in_transaction_timeout,
-    default_shard: Number(/^shard_(\d+)$/.exec(pool.default_shard)?.[1] ?? 0),
+    default_shard: defaultShard(pool.default_shard),
+    sharding: {
+      function: pool.sharding_function,
+      automatic_key: pool.automatic_sharding_key,
+      key_regex: pool.sharding_key_regex,
+      id_regex: pool.shard_id_regex,
+      regex_search_limit: pool.regex_search_limit,
+    },
+    activity: {
+      enabled: pool.db_activity_based_routing,
+      init_delay: pool.db_activity_init_delay,
+      ttl: pool.db_activity_ttl,
+      mutation_ttl: pool.table_mutation_cache_ms_ttl,
+    },
+    write_functions: pool.write_functions,
+    read_functions: pool.read_functions,
+    catalog_ttl: pool.catalog_ttl,
     shards: shardsOf(pool),
   };
+}
+
+function defaultShard(written: string): ClusterSettings['default_shard'] {
+  if (written === 'random' || written === 'random_healthy') return written;
+  return Number(written.slice('shard_'.length));
 }
 
 function shardsOf(pool: PoolConfig): ShardSettings[] {
@@ -111,7 +160,9 @@ function shardsOf(pool: PoolConfig): ShardSettings[] {
       number: Number(number),
       database,
       // Mirrors take copies only, so they are no place to send a statement to.
-      servers: servers.flatMap(({ host, port, role }) => (role === 'mirror' ? [] : [{ host, port, role }])),
+      servers: servers.flatMap(({ host, port, role, weight }) =>
+        role === 'mirror' ? [] : [{ host, port, role, weight }],
+      ),
     }))
     .sort((a, b) => a.number - b.number);
 }

@@ -6,24 +6,33 @@ import { choice, host, integer, milliseconds, regex, seconds, settingInfo, text,
 const FROM_GENERAL = 'from [general]';
 const FROM_POOL = 'from the pool';
 const LARGEST_POOL = 2 ** 32 - 1;
+const LARGEST_WEIGHT = 1000;
 
 const POOL_MODES = ['transaction', 'session'] as const;
 
 /** Fields of a server written as a list, in order. */
-export const SERVER_FIELDS = ['host', 'port', 'role'];
+export const SERVER_FIELDS = ['host', 'port', 'role', 'weight'];
 
 /** Fields of a mirror written as a list, in order. */
 export const MIRROR_FIELDS = ['host', 'port', 'mirroring_target_index'];
 
 const serverSchema = z
   .preprocess(
-    listed(SERVER_FIELDS),
+    listed(SERVER_FIELDS, 3),
     z.strictObject(
-      { host: host(), port: integer(1, 65535), role: choice(['primary', 'replica', 'mirror']) },
-      { error: issue => (issue.code === 'invalid_type' ? 'must be [host, port, role]' : undefined) },
+      {
+        host: host(),
+        port: integer(1, 65535),
+        role: choice(['primary', 'replica', 'mirror']),
+        weight: integer(0, LARGEST_WEIGHT).default(1),
+      },
+      {
+        error: issue =>
+          issue.code === 'invalid_type' ? 'must be [host, port, role] or [host, port, role, weight]' : undefined,
+      },
     ),
   )
-  .register(typeWords, { words: '[host, port, role]' });
+  .register(typeWords, { words: '[host, port, role, weight]' });
 
 const mirrorSchema = z
   .preprocess(
@@ -41,11 +50,15 @@ export const shardSchema = z.strictObject({
     reload: 'pools',
     description: 'Name of the database on the servers.',
   }),
-  servers: z.array(serverSchema).min(1).register(settingInfo, {
-    reload: 'pools',
-    description:
-      'Each server is `[host, port, role]` or `{ host, port, role }`; role is "primary" (one at most), "replica" or "mirror".',
-  }),
+  servers: z
+    .array(serverSchema)
+    .min(1)
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'Each server is `[host, port, role]` or `{ host, port, role }`; role is "primary" (one at most), "replica" or "mirror". ' +
+        'A fourth field `weight` (1 unless set) is its share of what several servers could serve; 0 is only when no other can.',
+    }),
   mirrors: z.array(mirrorSchema).optional().register(settingInfo, {
     reload: 'pools',
     unset: 'none',
@@ -130,12 +143,13 @@ const pooling = {
     reload: 'pools',
     description: 'When a connection goes back to the pool: at the end of each transaction, or when the client leaves.',
   }),
-  load_balancing_mode: choice(['random', 'loc'], { least_outstanding_connections: 'loc' })
+  load_balancing_mode: choice(['random', 'loc', 'p2c'], { least_outstanding_connections: 'loc' })
     .default('random')
     .register(settingInfo, {
       reload: 'pools',
       description:
-        'Which of the servers that may run a statement gets it: any, or the one with fewest busy connections.',
+        'Which of the servers that may run a statement gets it: any (`random`), the one with fewest busy connections (`loc`), ' +
+        'or of two taken at random the one with the shorter expected wait (`p2c`).',
     }),
   connect_timeout: milliseconds(1).optional().register(settingInfo, {
     reload: 'pools',
@@ -198,6 +212,19 @@ const routing = {
     reload: 'pools',
     description: 'Reads may go to the primary too.',
   }),
+  write_functions: z.array(z.string()).default([]).register(settingInfo, {
+    reload: 'pools',
+    description: 'Functions, `name` or `schema.name`, that make a statement a write whatever the catalog says.',
+  }),
+  read_functions: z.array(z.string()).default([]).register(settingInfo, {
+    reload: 'pools',
+    description: 'Functions, `name` or `schema.name`, that a replica may run whatever the catalog says.',
+  }),
+  catalog_ttl: milliseconds(1000).default(60_000).register(settingInfo, {
+    reload: 'pools',
+    description:
+      "Age at which what pglynx knows of the database's own functions, views and tables is read again; DDL through pglynx does so at once.",
+  }),
   db_activity_based_routing: z.boolean().default(false).register(settingInfo, {
     reload: 'pools',
     description: 'Send reads of tables that were just written to the primary.',
@@ -225,19 +252,27 @@ const sharding = {
       reload: 'pools',
       description: 'Shard of statements that name none: `shard_N`, `random` or `random_healthy`.',
     }),
-  sharding_function: choice(['pg_bigint_hash', 'sha1']).default('pg_bigint_hash').register(settingInfo, {
-    reload: 'pools',
-    description: 'How a key becomes a shard; `pg_bigint_hash` is that of PARTITION BY HASH (bigint).',
-  }),
+  sharding_function: choice(['pg_bigint_hash', 'pg_text_hash', 'pg_uuid_hash', 'sha1'])
+    .default('pg_bigint_hash')
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'How a key becomes a shard: as PARTITION BY HASH does for a `bigint` (also `integer`, `smallint`), `text` (also ' +
+        '`varchar`) or `uuid`, or `sha1` of an integer.',
+    }),
   automatic_sharding_key: z
     .string()
     .transform(shardingKey)
-    .refine(key => /^[^.]+\.[^.]+$/.test(key), 'must be "table.column", "*.column" or "column"')
+    .refine(
+      key => /^[^.]+\.[^.]+(\.[^.]+)?$/.test(key),
+      'must be "table.column", "schema.table.column", "*.column" or "column"',
+    )
     .optional()
     .register(settingInfo, {
       reload: 'pools',
       unset: 'none',
-      description: 'Column that holds the sharding key: `table.column`, or `*.column` or `column` for any table.',
+      description:
+        'Column that holds the sharding key: `table.column`, `schema.table.column`, or `*.column` or `column` for any table.',
     }),
   sharding_key_regex: regex().optional().register(settingInfo, {
     reload: 'pools',
@@ -300,10 +335,11 @@ export const poolSchema = z.strictObject({
   }),
 });
 
-function listed(fields: readonly string[]): (value: unknown) => unknown {
+/** Makes a table of a list of all `fields`, or of the first `required` of them and some more. */
+function listed(fields: readonly string[], required = fields.length): (value: unknown) => unknown {
   return value =>
-    Array.isArray(value) && value.length === fields.length
-      ? Object.fromEntries(fields.map((field, index) => [field, value[index]]))
+    Array.isArray(value) && value.length >= required && value.length <= fields.length
+      ? Object.fromEntries(value.map((item: unknown, index) => [fields[index], item]))
       : value;
 }
 

@@ -2,8 +2,8 @@
 import type { Role } from './lease.ts';
 import type { Pool } from './pool.ts';
 
-/** PgCat's load_balancing_mode: at random, or least outstanding connections first. */
-export type LoadBalancingMode = 'random' | 'loc';
+/** load_balancing_mode: PgCat's at random and least outstanding connections first; the better of two at random. */
+export type LoadBalancingMode = 'random' | 'loc' | 'p2c';
 
 /** Whether a server of this role may serve a statement routed to `role`. */
 export function serves(pool: Pool, role: Role): boolean {

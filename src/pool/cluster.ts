@@ -74,6 +74,12 @@ export class Cluster implements PoolOwner {
     return this.shards.flat();
   }
 
+  /** The shard for what any shard can answer. */
+  get firstShard(): number {
+    const { default_shard } = this.settings;
+    return typeof default_shard === 'number' ? default_shard : 0;
+  }
+
   /** `database/user`, for logs. */
   get name(): string {
     return `${this.settings.database}/${this.settings.username}`;

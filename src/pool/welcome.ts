@@ -89,7 +89,7 @@ async function borrow(
   cluster: Cluster,
   startup: SettingsProfile,
 ): Promise<{ connection: ServerConnection; pool: LeaseSource }> {
-  const shard = cluster.settings.default_shard;
+  const shard = cluster.firstShard;
   const borrowAs = (role: 'primary' | 'replica') =>
     new Promise<{ connection: ServerConnection; pool: LeaseSource }>((leased, leaseFailed) => {
       const lease = new Lease({ leased: (connection, pool) => leased({ connection, pool }), leaseFailed }, startup);

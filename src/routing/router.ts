@@ -7,11 +7,11 @@ export interface RoutingSettings {
   readonly default_role: 'any' | 'primary' | 'replica';
   readonly read_write_splitting: boolean;
   readonly primary_reads_enabled: boolean;
-  readonly default_shard: number;
 }
 
 /** What a batch asks of a route. */
 export interface RouteInput {
+  readonly shard: number;
   /** Whether every statement is provably a read; undefined when none was inspected. */
   readonly read: boolean | undefined;
   /** Whether statements run before the batch has ended, so that a write may follow. */
@@ -66,7 +66,7 @@ export class Router {
   }
 
   route(input: RouteInput): Route {
-    const shard = this.#settings.default_shard;
+    const { shard } = input;
     if (!this.splitting) {
       return { shard, role: this.#fixedRole ?? 'any', reason: this.#chosen === undefined ? 'default_role' : 'chosen' };
     }

@@ -8,9 +8,8 @@ const SPLITTING: RoutingSettings = {
   default_role: 'any',
   read_write_splitting: true,
   primary_reads_enabled: false,
-  default_shard: 0,
 };
-const READ: RouteInput = { read: true, open: false, hasReplica: true, session: false };
+const READ: RouteInput = { shard: 0, read: true, open: false, hasReplica: true, session: false };
 const WRITE: RouteInput = { ...READ, read: false };
 
 function command(router: Router, text: string): void {
