@@ -10,7 +10,7 @@ import type { ClientStatements } from './statements.ts';
 
 /** Analyses SQL text with PostgreSQL's grammar. */
 export interface Inspector {
-  analyze(text: string): Statement;
+  analyzeText(text: string): Statement;
 }
 
 /** One message of a batch: `buffer[start, end)`, perhaps only the head of a long one. */
@@ -272,7 +272,7 @@ export class Batch {
   #analyze(text: string): Statement {
     const { inspector, settings } = this.#context;
     if (settings.misleads(text)) return unparsedStatement("the client's settings make it mean something else");
-    const statement = inspector.analyze(text);
+    const statement = inspector.analyzeText(text);
     // A text that is not understood but holds no word that leaves state is a write and nothing worse.
     if (statement.reason !== 'unparsed' || mayLeaveState(text)) return statement;
     return { ...statement, effects: 0 };

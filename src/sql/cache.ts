@@ -68,7 +68,7 @@ export class Analyzer {
   }
 
   /** The analysis of a text: the whole string of a Query or Parse message. Never throws. */
-  analyze(text: string): Statement {
+  analyzeText(text: string): Statement {
     // A text that is too long is never in the cache, and would take long to look up.
     const known = text.length <= this.#max_length ? this.#cache.get(text) : undefined;
     if (known !== undefined) {

@@ -13,7 +13,7 @@ before(async () => {
 suite('the corpus', () => {
   for (const { sql, reason, effects, transaction = 'none', count = 1 } of CORPUS) {
     test(`${reason}: ${JSON.stringify(sql)}`, () => {
-      const statement = analyzer.analyze(sql);
+      const statement = analyzer.analyzeText(sql);
       assert.equal(statement.reason, reason, statement.detail);
       assert.equal(statement.read, READ_REASONS.has(reason));
       assert.deepEqual(effectNames(statement.effects), effectNames(effects));
@@ -35,18 +35,18 @@ test('the detail names what the reason is about', () => {
     SELEC: /: syntax error at or near "SELEC"$/,
     [`${'x'.repeat(9000)}`]: /: it is longer than 8192 bytes$/,
   };
-  for (const [sql, pattern] of Object.entries(details)) assert.match(analyzer.analyze(sql).detail, pattern, sql);
+  for (const [sql, pattern] of Object.entries(details)) assert.match(analyzer.analyzeText(sql).detail, pattern, sql);
 });
 
 test('of several reasons, the gravest is told', () => {
-  const { reason, effects } = analyzer.analyze("SELECT writer(), nextval('s') FROM pg_temp.x FOR UPDATE");
+  const { reason, effects } = analyzer.analyzeText("SELECT writer(), nextval('s') FROM pg_temp.x FOR UPDATE");
   assert.equal(reason, 'row_lock');
   assert.deepEqual(effectNames(effects), ['temp', 'sequence', 'unknown']);
 });
 
 test('the names of prepared statements are those of PREPARE, EXECUTE and DEALLOCATE alone in their text', () => {
   const names = (sql: string) => {
-    const { prepares, executes, deallocates } = analyzer.analyze(sql);
+    const { prepares, executes, deallocates } = analyzer.analyzeText(sql);
     return { prepares, executes, deallocates };
   };
   const nobody = { prepares: undefined, executes: undefined, deallocates: undefined };
@@ -57,7 +57,7 @@ test('the names of prepared statements are those of PREPARE, EXECUTE and DEALLOC
   assert.deepEqual(names('DEALLOCATE ALL'), nobody);
   assert.deepEqual(names('DEALLOCATE x; SELECT 1'), nobody);
   assert.deepEqual(names('EXPLAIN EXECUTE x'), nobody);
-  assert.deepEqual(effectNames(analyzer.analyze('DEALLOCATE "all"').effects), []);
+  assert.deepEqual(effectNames(analyzer.analyzeText('DEALLOCATE "all"').effects), []);
 });
 
 test('plain is one SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE or MERGE', () => {
@@ -85,8 +85,8 @@ test('plain is one SELECT, VALUES, TABLE, INSERT, UPDATE, DELETE or MERGE', () =
     'PREPARE p AS SELECT 1',
     'DECLARE c CURSOR FOR SELECT 1',
   ];
-  for (const sql of plain) assert.equal(analyzer.analyze(sql).plain, true, sql);
-  for (const sql of other) assert.equal(analyzer.analyze(sql).plain, false, sql);
+  for (const sql of plain) assert.equal(analyzer.analyzeText(sql).plain, true, sql);
+  for (const sql of other) assert.equal(analyzer.analyzeText(sql).plain, false, sql);
 });
 
 test('every reason and every effect is in the corpus', () => {

@@ -60,8 +60,8 @@ suite('within the limit of length', () => {
     test(`${name}: the parser stands it, and reads well afterwards`, async () => {
       const analyzer = await Analyzer.create({ now: () => 0 });
       for (const length of [DEFAULT_MAX_LENGTH_BYTES, DEFAULT_MAX_LENGTH_BYTES - 7]) {
-        analyzer.analyze(make(length));
-        assert.equal(analyzer.analyze(`SELECT ${length}`).reason, 'select');
+        analyzer.analyzeText(make(length));
+        assert.equal(analyzer.analyzeText(`SELECT ${length}`).reason, 'select');
       }
       assert.equal(analyzer.counters.faults, 0);
     });
@@ -70,7 +70,7 @@ suite('within the limit of length', () => {
 
 test('a text that is too long is not parsed', async () => {
   const analyzer = await Analyzer.create({ now: () => 0, max_length: 20 });
-  const detail = (sql: string) => analyzer.analyze(sql).detail;
+  const detail = (sql: string) => analyzer.analyzeText(sql).detail;
   assert.equal(detail(`SELECT '${'x'.repeat(11)}'`), 'only reads');
   assert.match(detail(`SELECT '${'x'.repeat(12)}'`), /longer than 20 bytes/);
   assert.match(detail(`SELECT '${'é'.repeat(6)}'`), /longer than 20 bytes/);
@@ -101,14 +101,14 @@ suite('without a limit of length', () => {
     const analyzer = await Analyzer.create({ max_length: unlimited, now: () => now_ms });
     const reasons: string[] = [];
     for (let index = 0; index < 8; index++) {
-      analyzer.analyze(hostile(index));
+      analyzer.analyzeText(hostile(index));
       await turn();
-      reasons.push(analyzer.analyze(`SELECT ${index}`).reason);
+      reasons.push(analyzer.analyzeText(`SELECT ${index}`).reason);
     }
     assert.deepEqual(reasons, [...Array(4).fill('select'), ...Array(4).fill('unparsed')]);
     assert.deepEqual([analyzer.counters.faults, analyzer.counters.renewals], [5, 4]);
     // Only a text that is not in the cache asks for the parser.
-    const ask = () => analyzer.analyze('SELECT 1 AS later').detail;
+    const ask = () => analyzer.analyzeText('SELECT 1 AS later').detail;
     now_ms = 999;
     ask();
     await turn();
@@ -122,7 +122,7 @@ suite('without a limit of length', () => {
   test('a text that broke an instance is remembered and breaks no second one', async () => {
     const analyzer = await Analyzer.create({ max_length: unlimited, now: () => 0 });
     for (let index = 0; index < 20; index++) {
-      assert.equal(analyzer.analyze(hostile(0)).reason, 'unparsed');
+      assert.equal(analyzer.analyzeText(hostile(0)).reason, 'unparsed');
       await turn();
     }
     assert.deepEqual(analyzer.counters, { hits: 19, misses: 1, faults: 1, renewals: 1 });
@@ -143,10 +143,10 @@ suite('any text', () => {
     );
     fc.assert(
       fc.property(text, sql => {
-        const { read, reason } = analyzer.analyze(sql);
+        const { read, reason } = analyzer.analyzeText(sql);
         assert.equal(read, READ_REASONS.has(reason));
         if (/[\0\ufffd]/.test(sql) || !sql.isWellFormed()) assert.equal(reason, 'unparsed');
-        assert.equal(analyzer.analyze('SELECT 1').reason, 'select');
+        assert.equal(analyzer.analyzeText('SELECT 1').reason, 'select');
       }),
       { numRuns: 3000 },
     );
@@ -188,7 +188,7 @@ suite('any text', () => {
         fc.constantFrom(...outside),
         ({ sql, reason }, inner, outer) => {
           const text = outer(inner.reduce((query, place) => place(query), sql));
-          const statement = analyzer.analyze(text);
+          const statement = analyzer.analyzeText(text);
           if (/longer than/.test(statement.detail)) return;
           assert.equal(statement.read, READ_REASONS.has(reason), `${text}: ${statement.detail}`);
         },

@@ -27,7 +27,7 @@ describe('PostgreSQL agrees', () => {
 
   test('each statement that is called a read runs on a standby', async () => {
     const client = await cluster.connect(cluster.replica(0));
-    const reads = CORPUS.filter(({ sql }) => analyzer.analyze(sql).read);
+    const reads = CORPUS.filter(({ sql }) => analyzer.analyzeText(sql).read);
     assert.ok(reads.length > 70);
     for (const { sql } of reads) {
       await assert.doesNotReject(run(client, sql), sql);
@@ -55,7 +55,7 @@ describe('PostgreSQL agrees', () => {
       await client.query('COMMIT');
       const kept = await sessionState(client);
       const left = kinds.filter(kind => earlier[kind] !== kept[kind]);
-      const { effects } = analyzer.analyze(sql);
+      const { effects } = analyzer.analyzeText(sql);
       if ((effects & (EFFECT.unknown | EFFECT.discard_all)) !== 0) continue;
       const foretold = effectNames(effects);
       assert.deepEqual(
