@@ -9,8 +9,6 @@ interface Context {
   readonly standard: unknown;
   /** The section it is in, defaults filled in. */
   readonly section: Table;
-  /** Shards of the pool it is in. */
-  readonly shards: number;
 }
 
 /** A setting that is not built. */
@@ -28,18 +26,11 @@ const switched: Unbuilt = { asks: isOn };
 
 const plugin: Unbuilt = { asks: value => isTable(value) && value.enabled === true };
 
-const sharded: Unbuilt = { asks: (_value, { shards }) => shards > 1 };
-
 /** Asks once it differs from its default, while one of the settings that it refines is on. */
 const changed = (...refined: string[]): Unbuilt => ({
   asks: (value, { standard, section }) =>
     value !== standard && (refined.length === 0 || refined.some(key => isOn(section[key]))),
 });
-
-const randomShard: Unbuilt = {
-  asks: (value, { shards }) => shards > 1 && !String(value).startsWith('shard_'),
-  part: '"random" and "random_healthy"',
-};
 
 const mirrorRole: Unbuilt = {
   asks: servers => Array.isArray(servers) && servers.some(server => isTable(server) && server.role === 'mirror'),
@@ -68,16 +59,6 @@ export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
   ['pools.auth_query_user', switched],
   ['pools.auth_query_password', switched],
   ['pools.auth_query_password_file', switched],
-  ['pools.db_activity_based_routing', switched],
-  ['pools.db_activity_init_delay', changed('db_activity_based_routing')],
-  ['pools.db_activity_ttl', changed('db_activity_based_routing')],
-  ['pools.table_mutation_cache_ms_ttl', changed('db_activity_based_routing')],
-  ['pools.default_shard', randomShard],
-  ['pools.sharding_function', sharded],
-  ['pools.automatic_sharding_key', sharded],
-  ['pools.sharding_key_regex', sharded],
-  ['pools.shard_id_regex', sharded],
-  ['pools.regex_search_limit', changed('sharding_key_regex', 'shard_id_regex')],
   ['shards.servers', mirrorRole],
   ['shards.mirrors', switched],
   ['plugins.intercept', plugin],
@@ -89,12 +70,12 @@ export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
 /** One notice for each key of `file` that asks for something that is not built; `config` is what `file` means. */
 export function unbuiltKeys(file: Table, config: Config): Notice[] {
   const notices: Notice[] = [];
-  const look = (name: Section['name'], written: unknown, section: Table | undefined, at: KeyPath, shards = 0): void => {
+  const look = (name: Section['name'], written: unknown, section: Table | undefined, at: KeyPath): void => {
     if (!isTable(written) || section === undefined) return;
     for (const key of Object.keys(written)) {
       const row = UNBUILT.get(`${name}.${key}`);
       const standard = STANDARDS.get(`${name}.${key}`);
-      if (!row?.asks(section[key], { standard, section, shards })) continue;
+      if (!row?.asks(section[key], { standard, section })) continue;
       notices.push({ path: [...at, key], message: unbuiltText(row) });
     }
   };
@@ -103,12 +84,9 @@ export function unbuiltKeys(file: Table, config: Config): Notice[] {
   for (const [name, written] of tablesIn(file.pools)) {
     const pool = config.pools[name];
     const at = ['pools', name];
-    const shards = Object.keys(pool?.shards ?? {}).length;
-    look('pools', written, pool, at, shards);
-    look('plugins', written.plugins, pool?.plugins, [...at, 'plugins'], shards);
-    for (const [n, shard] of tablesIn(written.shards)) {
-      look('shards', shard, pool?.shards[n], [...at, 'shards', n], shards);
-    }
+    look('pools', written, pool, at);
+    look('plugins', written.plugins, pool?.plugins, [...at, 'plugins']);
+    for (const [n, shard] of tablesIn(written.shards)) look('shards', shard, pool?.shards[n], [...at, 'shards', n]);
   }
   return notices;
 }

@@ -41,7 +41,20 @@ test('the shortest file takes every default', () => {
       checkout_failure_limit: undefined,
       idle_client_in_transaction_timeout: 0,
       default_shard: 0,
-      shards: [{ number: 0, database: 'postgres', servers: [{ host: '10.0.0.1', port: 5432, role: 'primary' }] }],
+      sharding: {
+        function: 'pg_bigint_hash',
+        automatic_key: undefined,
+        key_regex: undefined,
+        id_regex: undefined,
+        regex_search_limit: 1000,
+      },
+      activity: { enabled: false, init_delay: 100, ttl: 900, mutation_ttl: 50 },
+      write_functions: [],
+      read_functions: [],
+      catalog_ttl: 60_000,
+      shards: [
+        { number: 0, database: 'postgres', servers: [{ host: '10.0.0.1', port: 5432, role: 'primary', weight: 1 }] },
+      ],
     },
   ]);
 });
@@ -74,12 +87,49 @@ test('mirrors are no servers, brackets around an IPv6 address go, and shards sta
       number: 0,
       database: 'shard0',
       servers: [
-        { host: '127.0.0.1', port: 5432, role: 'primary' },
-        { host: 'localhost', port: 5433, role: 'replica' },
+        { host: '127.0.0.1', port: 5432, role: 'primary', weight: 1 },
+        { host: 'localhost', port: 5433, role: 'replica', weight: 1 },
       ],
     },
-    { number: 1, database: 'shard1', servers: [{ host: '::1', port: 5432, role: 'primary' }] },
+    { number: 1, database: 'shard1', servers: [{ host: '::1', port: 5432, role: 'primary', weight: 1 }] },
   ]);
+});
+
+test('a server has the weight that its list or table says, and 1 otherwise', () => {
+  const servers = [
+    '["a", 1, "primary", 0]',
+    '["b", 1, "replica"]',
+    '{ host = "c", port = 1, role = "replica", weight = 7 }',
+    '{ host = "d", port = 1, role = "replica" }',
+  ];
+  const [cluster] = clusterSettings(load(withLine(12, `servers = [${servers.join(', ')}]`)).config);
+  assert.deepEqual(
+    cluster?.shards[0]?.servers.map(({ host, weight }) => [host, weight]),
+    [
+      ['a', 0],
+      ['b', 1],
+      ['c', 7],
+      ['d', 1],
+    ],
+  );
+});
+
+test('sharding, activity and lists of functions reach the cluster', () => {
+  const [sharded] = clusterSettings(full());
+  assert.deepEqual(sharded?.sharding, {
+    function: 'sha1',
+    automatic_key: 'data.id',
+    key_regex: '/\\* sharding_key: (\\d+) \\*/',
+    id_regex: '(?i)/\\* shard_id: (?P<shard>\\d+) \\*/',
+    regex_search_limit: 500,
+  });
+  assert.deepEqual(sharded?.activity, { enabled: true, init_delay: 200, ttl: 800, mutation_ttl: 60 });
+  const lines = ['write_functions = ["a", "s.b"]', 'read_functions = ["c"]', 'catalog_ttl = 5000'];
+  const [cluster] = clusterSettings(load(afterLine(4, ...lines)).config);
+  assert.deepEqual(
+    [cluster?.write_functions, cluster?.read_functions, cluster?.catalog_ttl],
+    [['a', 's.b'], ['c'], 5000],
+  );
 });
 
 test('splitting follows the parser unless the file says otherwise', () => {
@@ -90,14 +140,17 @@ test('splitting follows the parser unless the file says otherwise', () => {
   assert.equal(splitting('query_parser_enabled = true', 'query_parser_read_write_splitting = false'), false);
 });
 
-test('a checkout limit of 0 is off, and default_shard is a number', () => {
-  const text = [
-    afterLine(4, 'checkout_failure_limit = 0', 'default_shard = "shard_1"'),
-    '[pools.db.shards.1]\ndatabase = "b"\nservers = [["h", 1, "replica"]]',
-  ].join('\n');
-  const [cluster] = clusterSettings(load(text).config);
+test('a checkout limit of 0 is off', () => {
+  const [cluster] = clusterSettings(load(afterLine(4, 'checkout_failure_limit = 0')).config);
   assert.equal(cluster?.checkout_failure_limit, undefined);
-  assert.equal(cluster?.default_shard, 1);
+});
+
+test('default_shard is a number, random or random_healthy', () => {
+  const defaultShard = (written: string) => {
+    const second = '[pools.db.shards.1]\ndatabase = "b"\nservers = [["h", 1, "replica"]]';
+    return clusterSettings(load(`${afterLine(4, `default_shard = "${written}"`)}\n${second}`).config)[0]?.default_shard;
+  };
+  assert.deepEqual(['shard_1', 'random', 'random_healthy'].map(defaultShard), [1, 'random', 'random_healthy']);
 });
 
 test('of two users with one name the last counts', () => {

@@ -21,12 +21,8 @@ test('the file of 2022 loads as it stands', () => {
       ['other_user', 21, 15000],
     ],
   );
-  assert.deepEqual(pool?.shards['2']?.servers[1], { host: 'localhost', port: 5433, role: 'replica' });
-  assert.deepEqual(warnings, [
-    `${path}:4:1: general.enable_prometheus_exporter: is not built yet and has no effect`,
-    `${path}:22:1: pools.sharded_db.sharding_function: is not built yet and has no effect`,
-    `${path}:23:1: pools.sharded_db.automatic_sharding_key: is not built yet and has no effect`,
-  ]);
+  assert.deepEqual(pool?.shards['2']?.servers[1], { host: 'localhost', port: 5433, role: 'replica', weight: 1 });
+  assert.deepEqual(warnings, [`${path}:4:1: general.enable_prometheus_exporter: is not built yet and has no effect`]);
 });
 
 test("a file in the style of PgCat's own, with every key, loads", () => {
@@ -40,7 +36,7 @@ test("a file in the style of PgCat's own, with every key, loads", () => {
   assert.equal(pool?.automatic_sharding_key, 'data.id');
   assert.equal(pool?.users['0']?.pool_mode, 'session');
   assert.deepEqual(pool?.shards['0']?.mirrors, [{ host: 'localhost', port: 5435, mirroring_target_index: 0 }]);
-  assert.deepEqual(pool?.shards['1']?.servers, [{ host: '::1', port: 5432, role: 'primary' }]);
+  assert.deepEqual(pool?.shards['1']?.servers, [{ host: '::1', port: 5432, role: 'primary', weight: 1 }]);
 });
 
 test('every key that is not built warns once, by name and line, and no other key does', () => {
@@ -60,13 +56,8 @@ test('every key that is not built warns once, by name and line, and no other key
 test('keys that are not built and ask for nothing give no warning', () => {
   const general = ['enable_prometheus_exporter = false', 'prometheus_exporter_port = 9999', 'worker_threads = 4'];
   general.push('dns_cache_enabled = false', 'dns_max_ttl = 5', 'server_tls = false', 'tcp_keepalives_count = 5');
-  const pool = ['sharding_function = "sha1"', 'automatic_sharding_key = "t.id"', 'default_shard = "random"'];
-  pool.push('db_activity_based_routing = false', 'db_activity_ttl = 5', 'regex_search_limit = 5');
-  const lines = SMALL.split('\n')
-    .toSpliced(4, 0, ...pool)
-    .toSpliced(1, 0, ...general)
-    .concat('[plugins.query_logger]', 'enabled = false');
-  assert.deepEqual(load(lines.join('\n')).warnings, []);
+  const text = [afterLine(1, ...general), '[plugins.query_logger]', 'enabled = false'].join('\n');
+  assert.deepEqual(load(text).warnings, []);
 });
 
 test('autoreload is off, every 15 s, or every so many ms', () => {
@@ -83,6 +74,7 @@ test('a sharding key without a table means any table', () => {
   assert.equal(key('id'), '*.id');
   assert.equal(key('*.w_id'), '*.w_id');
   assert.equal(key('"Data"."Id"'), 'data.id');
+  assert.equal(key('Public.Data.Id'), 'public.data.id');
 });
 
 test('misspellings of the documents are read as the right key', () => {

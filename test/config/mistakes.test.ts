@@ -142,14 +142,24 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
   ],
   ['half a plugin', `${SMALL}\n[plugins.prewarmer]\nenabled = true`, '13:10: plugins.prewarmer.queries: is required'],
   [
-    'a sharding key of three parts',
-    afterLine(4, 'automatic_sharding_key = "a.b.c"'),
-    '5:26: pools.db.automatic_sharding_key: must be "table.column", "*.column" or "column"',
+    'a sharding key of four parts',
+    afterLine(4, 'automatic_sharding_key = "a.b.c.d"'),
+    '5:26: pools.db.automatic_sharding_key: must be "table.column", "schema.table.column", "*.column" or "column"',
   ],
   [
     'an empty sharding key',
     afterLine(4, 'automatic_sharding_key = ""'),
-    '5:26: pools.db.automatic_sharding_key: must be "table.column", "*.column" or "column"',
+    '5:26: pools.db.automatic_sharding_key: must be "table.column", "schema.table.column", "*.column" or "column"',
+  ],
+  [
+    'a function that is no string',
+    afterLine(4, 'write_functions = [1]'),
+    '5:20: pools.db.write_functions.0: must be a string, not a number',
+  ],
+  [
+    'a catalog read all the time',
+    afterLine(4, 'catalog_ttl = 999'),
+    '5:15: pools.db.catalog_ttl: must be at least 1000, not 999',
   ],
   [
     'a bad regex',
@@ -165,6 +175,11 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
     'a default shard past the last',
     afterLine(4, 'default_shard = "shard_99"'),
     '5:17: pools.db.default_shard: Invalid shard 99: the pool has 1, and the first is 0',
+  ],
+  [
+    'a default shard past the last of two',
+    [afterLine(4, 'default_shard = "shard_2"'), ...shard1].join('\n'),
+    '5:17: pools.db.default_shard: Invalid shard 2: the pool has 2, and the first is 0',
   ],
   [
     'a default shard of no form',
@@ -217,9 +232,34 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
     '13:2: pools.db.shards.0.servers.1: is listed twice: h:1 as replica',
   ],
   [
+    'a server twice with two weights, as list and as table',
+    withLine(12, 'servers = [["h", 1, "replica", 1],', ' { host = "h", port = 1, role = "Replica", weight = 2 }]'),
+    '13:2: pools.db.shards.0.servers.1: is listed twice: h:1 as replica',
+  ],
+  [
+    'a second primary with a weight, in a table',
+    withLine(12, 'servers = [["h", 1, "primary", 2],', ' { host = "i", port = 1, role = "primary", weight = 2 }]'),
+    '13:2: pools.db.shards.0.servers.1: is a second primary; a shard has one at most',
+  ],
+  [
     'a server of two parts',
     withLine(12, 'servers = [["h", 1]]'),
-    '12:12: pools.db.shards.0.servers.0: must be [host, port, role]',
+    '12:12: pools.db.shards.0.servers.0: must be [host, port, role] or [host, port, role, weight]',
+  ],
+  [
+    'a server of five parts',
+    withLine(12, 'servers = [["h", 1, "primary", 1, 1]]'),
+    '12:12: pools.db.shards.0.servers.0: must be [host, port, role] or [host, port, role, weight]',
+  ],
+  [
+    'a negative weight',
+    withLine(12, 'servers = [["h", 1, "primary", -1]]'),
+    '12:32: pools.db.shards.0.servers.0.weight: must be at least 0, not -1',
+  ],
+  [
+    'a weight too large, in a table',
+    withLine(12, 'servers = [{ host = "h", port = 1, role = "primary", weight = 1001 }]'),
+    '12:63: pools.db.shards.0.servers.0.weight: must be at most 1000, not 1001',
   ],
   [
     'a server with port 0',
