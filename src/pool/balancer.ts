@@ -21,7 +21,7 @@ export function inOrder(candidates: readonly Pool[], mode: LoadBalancingMode, ra
     const other = Math.floor(random() * (at + 1));
     [order[at], order[other]] = [order[other], order[at]];
   }
-  if (mode === 'loc') order.sort((a, b) => a.active + a.waiting - (b.active + b.waiting));
+  if (mode === 'loc') order.sort((a, b) => a.load - b.load);
   if (!order[0].hasCapacity) order.sort((a, b) => Number(b.hasCapacity) - Number(a.hasCapacity));
   return order;
 }

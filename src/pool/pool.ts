@@ -102,9 +102,14 @@ export class Pool implements ConnectionOwner, LeaseSource {
     return totals;
   }
 
-  /** Whether a lease could be served without waiting for another client. */
+  /** Clients that are served, cleaned up after, or wait. */
+  get load(): number {
+    return this.connections.size - this.#idle.length + this.#waiters.length;
+  }
+
+  /** Whether one more client could be served without waiting for another: what is being opened is for whoever comes. */
   get hasCapacity(): boolean {
-    return this.#idle.length > 0 || this.#hasRoom;
+    return this.load < this.settings.pool_size;
   }
 
   get #hasRoom(): boolean {

@@ -347,12 +347,8 @@ suite('load balancing', () => {
     }
   });
 
-  test('by least outstanding connections spreads what runs at the same time', async () => {
-    await using proxy = await start({
-      user: { pool_size: 5 },
-      pool: { primary_reads_enabled: true, load_balancing_mode: 'loc' },
-    });
-    const clients = await Promise.all(Array.from({ length: 9 }, () => proxy.raw()));
+  /** How many of the statements that these clients run at the same time each server got. */
+  async function spread(clients: readonly RawClient[]): Promise<[string, number][]> {
     const counts = new Map<string, number>();
     await Promise.all(
       clients.map(async client => {
@@ -360,7 +356,38 @@ suite('load balancing', () => {
         counts.set(serverName(Number(port)), (counts.get(serverName(Number(port))) ?? 0) + 1);
       }),
     );
-    assert.deepEqual([...counts].sort(), cluster.servers.map(({ name }) => [name, 3]).sort());
+    return [...counts].sort();
+  }
+  const evenly = (count: number) => cluster.servers.map(({ name }) => [name, count]).sort();
+
+  test('by least outstanding connections spreads what runs at the same time', async () => {
+    await using proxy = await start({
+      user: { pool_size: 5 },
+      pool: { primary_reads_enabled: true, load_balancing_mode: 'loc' },
+    });
+    const clients = await Promise.all(Array.from({ length: 9 }, () => proxy.raw()));
+    assert.deepEqual(await spread(clients), evenly(3));
+    await Promise.all(clients.map(client => client.close()));
+  });
+
+  test('counts no server full that is opening connections for nobody', async () => {
+    await using proxy = await start({
+      user: { pool_size: 5, min_pool_size: 1 },
+      pool: { primary_reads_enabled: true, load_balancing_mode: 'loc', connect_timeout: 10_000 },
+    });
+    const clients: RawClient[] = [];
+    for (let count = 0; count < 9; count++) clients.push(await proxy.raw());
+    await eventually('every server has a connection', async () => new Set(await reads(clients[0], 10)).size === 3);
+    try {
+      await cluster.sql("ALTER SYSTEM SET pre_auth_delay = '1s'");
+      await cluster.sql('SELECT pg_reload_conf()');
+      // One connection serves all of these before the four opened for them are there.
+      await Promise.all(clients.map(client => client.query("INSERT INTO kept VALUES ('a')")));
+      assert.deepEqual(await spread(clients), evenly(3));
+    } finally {
+      await cluster.sql('ALTER SYSTEM RESET pre_auth_delay');
+      await cluster.sql('SELECT pg_reload_conf()');
+    }
     await Promise.all(clients.map(client => client.close()));
   });
 
