@@ -5,7 +5,7 @@ import { type PgError, pgError } from '../errors.ts';
 import type { ConnectOptions, ServerConnection } from '../server/connection.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
-import { inOrder, serves } from './balancer.ts';
+import { choose, serves } from './balancer.ts';
 import { BanList } from './health.ts';
 import type { Lease, Role } from './lease.ts';
 import { type FailureReason, Pool, type PoolOwner } from './pool.ts';
@@ -51,9 +51,10 @@ export class Cluster implements PoolOwner {
       return shard.servers.map((server, index) => {
         const kind = server.role === 'primary' ? 'primary' : `replica_${replicas++}`;
         const name = `${settings.database}_shard_${shard.number}_${kind}`;
-        const { host, port, role } = server;
+        const { host, port, role, weight } = server;
         return new Pool(
           { name, host, port, role, shard: shard.number, index, database: shard.database },
+          weight,
           settings,
           this,
         );
@@ -172,7 +173,7 @@ export class Cluster implements PoolOwner {
     const serving = shard[lease.role];
     const untried = lease.tried.length === 0 ? serving : serving.filter(pool => !lease.tried.includes(pool));
     if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
-    const first = inOrder(this.#allowed(untried), this.settings.load_balancing_mode, Math.random)[0];
+    const first = choose(this.#allowed(untried), this.settings.load_balancing_mode, now, Math.random);
     // Who has waited for one server does not stand in the queue of another.
     const isLate = lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout;
     if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));

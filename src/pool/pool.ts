@@ -40,6 +40,9 @@ export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageRec
 /** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
 const LIFETIME_SPREAD = 0.1;
 
+/** How much the time of each lease counts in the moving average of those before it. */
+const HELD_SHARE = 0.1;
+
 /** Milliseconds before a pool that has connections asks for another after the server refused one. */
 const REFUSED_RETRY_MS = 1000;
 
@@ -48,6 +51,8 @@ const TOO_MANY_CONNECTIONS = '53300';
 
 export class Pool implements ConnectionOwner, LeaseSource {
   readonly address: PoolAddress;
+  /** The server's share of what several could serve. */
+  readonly weight: number;
   readonly settings: PoolSettings;
   readonly counters = new PoolCounters();
   readonly averages = new PoolAverages();
@@ -58,8 +63,12 @@ export class Pool implements ConnectionOwner, LeaseSource {
   opening = 0;
   /** Connections being tested. */
   testing = 0;
+  /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
+  held_ms = 0;
 
   readonly #owner: PoolOwner;
+  /** When connections were leased that are not free again. */
+  readonly #leased_at = new Map<ServerConnection, number>();
   readonly #idle: ServerConnection[] = [];
   readonly #waiters = new WaitQueue();
   /** The last attempt to open a connection, if it failed, and when. */
@@ -67,8 +76,9 @@ export class Pool implements ConnectionOwner, LeaseSource {
   #deadline: NodeJS.Timeout | undefined;
   #retired = false;
 
-  constructor(address: PoolAddress, settings: PoolSettings, owner: PoolOwner) {
+  constructor(address: PoolAddress, weight: number, settings: PoolSettings, owner: PoolOwner) {
     this.address = address;
+    this.weight = weight;
     this.settings = settings;
     this.#owner = owner;
   }
@@ -110,6 +120,13 @@ export class Pool implements ConnectionOwner, LeaseSource {
   /** Whether one more client could be served without waiting for another: what is being opened is for whoever comes. */
   get hasCapacity(): boolean {
     return this.load < this.settings.pool_size;
+  }
+
+  /** Milliseconds until it would be one more client's turn; not less than the oldest waiter has waited already. */
+  expected_wait_ms(now: number): number {
+    const { pool_size } = this.settings;
+    const before = this.load - pool_size + 1;
+    return before <= 0 ? 0 : Math.max((before * this.held_ms) / pool_size, this.waited_ms(now));
   }
 
   get #hasRoom(): boolean {
@@ -181,6 +198,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   connectionClosed(connection: ServerConnection, cause: string): void {
     this.connections.delete(connection);
+    this.#leased_at.delete(connection);
     const at = this.#idle.indexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
     this.counters.sent_bytes += connection.sent_bytes;
@@ -191,19 +209,18 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   #grant(lease: Lease, connection: ServerConnection): void {
     lease.pool = undefined;
-    this.counters.wait_time_us += (performance.now() - lease.since) * 1000;
+    const now = performance.now();
+    this.counters.wait_time_us += (now - lease.since) * 1000;
+    this.#leased_at.set(connection, now);
     lease.owner.leased(connection, this);
   }
 
   #takeIdle(startup: SettingsProfile): ServerConnection | undefined {
     const idle = this.#idle;
-    if (idle.length === 0) return undefined;
     const fits = (connection: ServerConnection) => connection.options.startup === startup;
-    const newest = idle[idle.length - 1];
-    if (!this.settings.server_round_robin && fits(newest)) return idle.pop();
-    if (fits(idle[0])) return idle.shift();
-    const at = idle.findIndex(fits);
-    return at === -1 ? undefined : idle.splice(at, 1)[0];
+    const at = this.settings.server_round_robin ? idle.findIndex(fits) : idle.findLastIndex(fits);
+    if (at <= 0) return at === 0 ? idle.shift() : undefined;
+    return at === idle.length - 1 ? idle.pop() : idle.splice(at, 1)[0];
   }
 
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
@@ -270,7 +287,13 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** A connection that is free: for the first waiter, or for later. */
   #offer(connection: ServerConnection): void {
-    if (performance.now() > connection.expires_at) return connection.close('server_lifetime is over');
+    const now = performance.now();
+    const leased_at = this.#leased_at.get(connection);
+    if (leased_at !== undefined) {
+      this.#leased_at.delete(connection);
+      this.held_ms += (now - leased_at - this.held_ms) * HELD_SHARE;
+    }
+    if (now > connection.expires_at) return connection.close('server_lifetime is over');
     const lease = this.#waiters.firstFor(connection.options.startup);
     if (lease !== undefined) {
       this.#waiters.remove(lease);
