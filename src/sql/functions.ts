@@ -75,6 +75,21 @@ export function judgeFunction(name: readonly string[]): Verdict {
   return UNKNOWN;
 }
 
+/** The symbols of PostgreSQL's own operators; `<>` is also what `!=` is read as. */
+const OPERATORS: ReadonlySet<string> = new Set(
+  words(`
+! !! !~ !~* !~~ !~~* # ## #- #> #>> #>>= % & && &&& &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <-> << <<= <<|
+<= <> <@ <^ = > >= >> >>= >^ ? ?# ?& ?- ?-| ?| ?|| @ @- @> @? @@ @@@ @-@ ^ ^< ^> ^@ | |&> |/ |>> || ||/ ~ ~* ~< ~<=
+~<=~ ~<~ ~= ~> ~>=~ ~>~ ~~ ~~*
+`),
+);
+
+/** Whether an operator of this name, qualified or not, is one of PostgreSQL's own. */
+export function isOperator(name: readonly string[]): boolean {
+  const symbol = name[name.length - 1] ?? '';
+  return OPERATORS.has(symbol) && (name.length === 1 || (name.length === 2 && name[0] === 'pg_catalog'));
+}
+
 /** Whether `method` is one of PostgreSQL's own functions for TABLESAMPLE. */
 export function isSamplingMethod(method: readonly string[]): boolean {
   const last = method[method.length - 1];
