@@ -265,9 +265,10 @@ export class Intake {
     const { buffer, start, end } = this.#framer;
     const { connection, router, phase } = this.#owner;
     const from = start + HEADER_LENGTH;
-    if (!partial && connection === undefined && this.batch.empty && mayBeHint(buffer, from, end)) {
-      const hint = parseHint(buffer.toString('latin1', from, end - 1));
-      if (hint !== undefined) return this.#outbox.push(answerHint(hint, router));
+    if (!partial && connection === undefined && this.batch.empty && mayBeHint(buffer, from, end - 1)) {
+      const hint = parseHint(buffer, from, end - 1);
+      const answer = hint === undefined ? undefined : answerHint(hint, router);
+      if (answer !== undefined) return this.#outbox.push(answer);
     }
     if (!this.#add(partial)) return;
     if (phase === 'idle' && this.#deallocate()) return;
