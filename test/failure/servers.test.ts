@@ -391,17 +391,19 @@ suite('load balancing', () => {
     await Promise.all(clients.map(client => client.close()));
   });
 
-  test('by least outstanding connections avoids a server that is busy', async () => {
-    await using proxy = await start({ pool: { load_balancing_mode: 'loc' } });
-    await using holder = await proxy.raw();
-    await holder.query('BEGIN READ ONLY');
-    const [busy] = await reads(holder, 1);
-    const [other] = cluster.replicas.map(({ name }) => name).filter(name => name !== busy);
-    await using client = await proxy.raw();
-    assert.deepEqual(new Set(await reads(client, 20)), new Set([other]));
-    await holder.query('COMMIT');
-    assert.deepEqual(new Set(await reads(client, 40)).size, 2);
-  });
+  for (const load_balancing_mode of ['loc', 'p2c']) {
+    test(`by ${load_balancing_mode} avoids a server that is busy`, async () => {
+      await using proxy = await start({ pool: { load_balancing_mode } });
+      await using holder = await proxy.raw();
+      await holder.query('BEGIN READ ONLY');
+      const [busy] = await reads(holder, 1);
+      const [other] = cluster.replicas.map(({ name }) => name).filter(name => name !== busy);
+      await using client = await proxy.raw();
+      assert.deepEqual(new Set(await reads(client, 20)), new Set([other]));
+      await holder.query('COMMIT');
+      assert.deepEqual(new Set(await reads(client, 40)).size, 2);
+    });
+  }
 
   test('never waits for a busy pool while another has room', async () => {
     await using proxy = await start({ user: { pool_size: 1 }, pool: { load_balancing_mode: 'random' } });

@@ -58,6 +58,27 @@ suite('the size of a pool', () => {
   });
 });
 
+suite('server_round_robin', () => {
+  const served = async (server_round_robin: boolean) => {
+    await using proxy = await start({ general: { server_round_robin }, user: { pool_size: 3 } });
+    await wholePool(proxy, 3);
+    await using client = await proxy.raw();
+    const pids: number[] = [];
+    for (let count = 0; count < 9; count++) pids.push(await backendPid(client));
+    return pids;
+  };
+
+  test('takes the connection that was idle longest', async () => {
+    const pids = await served(true);
+    assert.equal(new Set(pids.slice(0, 3)).size, 3);
+    assert.deepEqual(pids.slice(3), pids.slice(0, 6));
+  });
+
+  test('when off takes the one that was idle shortest', async () => {
+    assert.equal(new Set(await served(false)).size, 1);
+  });
+});
+
 suite('a server with fewer connections than pool_size', () => {
   before(() => cluster.sql('ALTER ROLE alice CONNECTION LIMIT 2'));
   after(() => cluster.sql('ALTER ROLE alice CONNECTION LIMIT -1'));
