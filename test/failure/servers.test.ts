@@ -363,7 +363,7 @@ suite('load balancing', () => {
   test('by least outstanding connections spreads what runs at the same time', async () => {
     await using proxy = await start({
       user: { pool_size: 5 },
-      pool: { primary_reads_enabled: true, load_balancing_mode: 'loc' },
+      pool: { primary_reads_enabled: true, load_balancing_mode: 'loc', connect_timeout: 10_000 },
     });
     const clients = await Promise.all(Array.from({ length: 9 }, () => proxy.raw()));
     assert.deepEqual(await spread(clients), evenly(3));
