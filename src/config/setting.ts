@@ -1,5 +1,6 @@
 /** The kinds of value a setting can have, and what the schema records about a setting beside its type. */
 import * as z from 'zod';
+import { compileRegex } from './regex.ts';
 
 /**
  * When a changed value takes effect: `restart`, with the next process; `live`, at the next event that reads it after a
@@ -92,21 +93,24 @@ export function choice<const Value extends string>(
   );
 }
 
-/** A regular expression in the syntax Rust and JavaScript share, plus Rust's `(?P<name>` and a leading `(?i)`. */
+/** A regular expression in Rust's syntax, whose first group is what it finds. */
 export function regex() {
   return text()
-    .refine(isRegex, 'is not a valid regular expression')
+    .superRefine((source, context) => {
+      const message = regexProblem(source);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
     .register(typeWords, { words: 'string, regular expression' });
 }
 
-function isRegex(source: string): boolean {
-  const flags = /^\(\?([ims]+)\)/.exec(source);
+function regexProblem(source: string): string | undefined {
   try {
-    new RegExp(source.slice(flags?.[0].length ?? 0).replaceAll('(?P<', '(?<'), flags?.[1]);
-    return true;
-  } catch {
-    return false;
+    if (compileRegex(source).groupCount() > 0) return undefined;
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) return `is not a valid regular expression: ${thrown.message}`;
+    throw thrown;
   }
+  return 'finds nothing without a group: put what is to be found in ()';
 }
 
 /** The settings of a section in the order of its schema; nested tables that are no setting themselves are `a.b`. */

@@ -1,5 +1,8 @@
 /** What comments ask for the one statement they stand in: `-- pglynx: role=replica shard=2`. */
 
+import type { ShardingSettings } from '../config/cluster.ts';
+import { Pattern, type Range } from './pattern.ts';
+
 /** A wish that stands in the comments of a text; with an `error` the text must not run. */
 export interface CommentHint {
   readonly role: 'primary' | 'replica' | 'any' | undefined;
@@ -13,6 +16,9 @@ const MARK = 'pglynx:';
 
 /** A longer comment is no hint that anybody wrote. */
 const COMMENT_LENGTH_MAX = 1024;
+
+/** As many in one text are a mistake, and cost no more than this. */
+const COMMENTS_MAX = 64;
 
 const QUOTE = 0x27;
 const DOUBLE_QUOTE = 0x22;
@@ -31,11 +37,13 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 export function commentHint(buffer: Buffer, start: number, end: number, backslashes: boolean): CommentHint | undefined {
   if (!mayHoldComment(buffer, start, end)) return undefined;
   let hint: CommentHint | undefined;
+  let count = 0;
   eachComment(buffer, start, end, backslashes, (from, to) => {
     if (hint?.error !== undefined) return;
     while (from < to && isBlank(buffer[from])) from++;
-    if (buffer.toString('latin1', from, Math.min(to, from + MARK.length)) !== MARK) return;
+    if (!isMark(buffer, from, to)) return;
     hint = merge(hint, readComment(buffer, from + MARK.length, to));
+    if (++count > COMMENTS_MAX) hint = mistake(`at most ${COMMENTS_MAX} comments may ask for something`);
   });
   return hint;
 }
@@ -50,10 +58,16 @@ export function mayHoldComment(buffer: Buffer, start: number, end: number): bool
   let at = start + MARK.length - 1;
   while (at < end) {
     const byte = buffer[at];
-    if (byte === MARK_LAST && buffer.toString('latin1', at - MARK.length + 1, at + 1) === MARK) return true;
+    if (byte === MARK_LAST && isMark(buffer, at - MARK.length + 1, end)) return true;
     at += STEPS[byte];
   }
   return false;
+}
+
+function isMark(buffer: Buffer, at: number, end: number): boolean {
+  if (at + MARK.length > end) return false;
+  for (let n = 0; n < MARK.length; n++) if (buffer[at + n] !== MARK.charCodeAt(n)) return false;
+  return true;
 }
 
 /** Whether a byte is what PostgreSQL calls space. */
@@ -113,7 +127,7 @@ function eachComment(
       at++;
       continue;
     }
-    const after = commentEnd(buffer, at, end);
+    const after = byte === DASH || byte === SLASH ? commentEnd(buffer, at, end) : at;
     if (after > at) {
       visit(at + 2, byte === DASH ? after : Math.min(after - 2, end));
       if (byte === SLASH) escapes = undefined;
@@ -157,23 +171,83 @@ function quotedEnd(buffer: Buffer, at: number, end: number, escapes: boolean): n
   return end;
 }
 
-/** The end of the dollar-quoted string at `at`, or of the `$` alone when there is none. */
+/** The end of the dollar-quoted string or the parameter at `at`, or of the `$` alone when it is neither. */
 function dollarEnd(buffer: Buffer, at: number, end: number): number {
   let tag = at + 1;
-  if (isDigit(buffer[tag])) return tag;
+  if (isDigit(buffer[tag])) {
+    while (tag < end && isDigit(buffer[tag])) tag++;
+    return tag;
+  }
   while (tag < end && buffer[tag] !== DOLLAR && isWordByte(buffer[tag])) tag++;
   if (tag >= end || buffer[tag] !== DOLLAR) return at + 1;
-  const body = buffer.subarray(tag + 1, end);
-  const close = body.indexOf(buffer.subarray(at, tag + 1));
-  return close === -1 ? end : tag + 1 + close + (tag + 1 - at);
+  const length = tag + 1 - at;
+  const last = end - length;
+  for (let to = tag + 1; to <= last; to++) {
+    if (buffer[to] === DOLLAR && sameBytes(buffer, at, to, length)) return to + length;
+  }
+  return end;
+}
+
+function sameBytes(buffer: Buffer, one: number, other: number, length: number): boolean {
+  for (let n = 0; n < length; n++) if (buffer[one + n] !== buffer[other + n]) return false;
+  return true;
 }
 
 /** The end of a word, in which a `$` quotes nothing, of a number, after which it does, or of any other byte. */
 function tokenEnd(buffer: Buffer, at: number, end: number): number {
+  if (!isWordByte(buffer[at])) return at + 1;
   const number = isDigit(buffer[at]);
   let to = at;
   while (to < end && isWordByte(buffer[to]) && !(number && buffer[to] === DOLLAR)) to++;
-  return Math.max(to, at + 1);
+  return to;
+}
+
+/** What the two expressions of a pool find in its statements. */
+export type CommentFind =
+  | { readonly shard: number }
+  | { readonly sharding_key: string }
+  /** It was found, but cannot be what it should be: the text must not run. */
+  | { readonly error: string };
+
+/** A pool's `shard_id_regex` and `sharding_key_regex`. */
+export class CommentPatterns {
+  readonly #id: Pattern | undefined;
+  readonly #key: Pattern | undefined;
+  readonly #limit: number;
+
+  constructor(settings: Pick<ShardingSettings, 'id_regex' | 'key_regex' | 'regex_search_limit'>) {
+    const { id_regex, key_regex } = settings;
+    this.#id = id_regex === undefined ? undefined : new Pattern(id_regex);
+    this.#key = key_regex === undefined ? undefined : new Pattern(key_regex);
+    this.#limit = settings.regex_search_limit;
+  }
+
+  /** What is found in the first `regex_search_limit` bytes of a text; a number before a key. */
+  find(buffer: Buffer, start: number, end: number): CommentFind | undefined {
+    const searched = buffer.subarray(start, Math.min(end, start + this.#limit));
+    if (searched.length === 0) return undefined;
+    const cut = start + searched.length < end;
+    const id = this.#id?.find(searched);
+    if (id !== undefined) {
+      const text = foundText(searched, id, cut);
+      const shard = shardNumber(text ?? '');
+      if (shard !== undefined) return { shard };
+      return {
+        error: `shard_id_regex finds ${text === undefined ? CUT : `${show(text)}, which is no shard's number`}`,
+      };
+    }
+    const key = this.#key?.find(searched);
+    if (key === undefined) return undefined;
+    const sharding_key = foundText(searched, key, cut);
+    return sharding_key === undefined ? { error: `sharding_key_regex finds ${CUT}` } : { sharding_key };
+  }
+}
+
+const CUT = 'what regex_search_limit cuts, or what is no UTF-8';
+
+/** What was found; undefined when it may go on behind the limit: half a key belongs to another shard. */
+function foundText(searched: Buffer, { from, to }: Range, cut: boolean): string | undefined {
+  return cut && to === searched.length ? undefined : decode(searched, from, to);
 }
 
 const NOTHING: CommentHint = { role: undefined, shard: undefined, sharding_key: undefined, error: undefined };

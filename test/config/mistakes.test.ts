@@ -161,16 +161,30 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
     afterLine(4, 'catalog_ttl = 999'),
     '5:15: pools.db.catalog_ttl: must be at least 1000, not 999',
   ],
-  [
-    'a bad regex',
-    afterLine(4, "shard_id_regex = '(\\d+'"),
-    '5:18: pools.db.shard_id_regex: is not a valid regular expression',
-  ],
-  [
-    'a bad regex for keys',
-    afterLine(4, "sharding_key_regex = '['"),
-    '5:22: pools.db.sharding_key_regex: is not a valid regular expression',
-  ],
+  ...(
+    [
+      ['(\\d+', 'is not a valid regular expression: missing closing ) in "(\\d+"'],
+      ['[', 'is not a valid regular expression: missing closing ] in "["'],
+      ['a(?=b)', 'is not a valid regular expression: invalid or unsupported Perl syntax in "(?="'],
+      ['(a)\\1', 'is not a valid regular expression: invalid escape sequence in "\\1"'],
+      ['(a)\\', 'is not a valid regular expression: trailing backslash at end of expression'],
+      ['(?x) (a)', 'is not a valid regular expression: invalid or unsupported Perl syntax in "(?x"'],
+      ['([a-z&&[^b]])', 'is not a valid regular expression: && inside of [] is not supported'],
+      ['([\\d[a]])', 'is not a valid regular expression: [ inside of [] is not supported'],
+      ['\\<(a)', 'is not a valid regular expression: \\< is not supported'],
+      ['(a){1001}', 'is not a valid regular expression: invalid repeat count in "{1001}"'],
+      ['key', 'finds nothing without a group: put what is to be found in ()'],
+    ] as const
+  ).flatMap(([source, words]) =>
+    (['shard_id_regex', 'sharding_key_regex'] as const).map(
+      key =>
+        [
+          `${source} as ${key}`,
+          afterLine(4, `${key} = '${source}'`),
+          `5:${key.length + 4}: pools.db.${key}: ${words}`,
+        ] as const,
+    ),
+  ),
   [
     'a default shard past the last',
     afterLine(4, 'default_shard = "shard_99"'),
