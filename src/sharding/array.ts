@@ -2,7 +2,7 @@
 import { afterBlanks, isBlank } from './integer.ts';
 
 /** Elements that are looked at: more are not worth the time of everybody else. */
-export const ELEMENTS_MAX = 10_000;
+export const ELEMENTS_MAX = 5_000;
 
 /** What an array in binary format holds: the bytes of each element, null for NULL. */
 export interface BinaryArray {

@@ -105,7 +105,7 @@ function radixOf(letter: number): number {
 }
 
 /** The value of a digit up to f; more than any digit for anything else. */
-function digitOf(code: number): number {
+export function digitOf(code: number): number {
   if (code >= ZERO && code <= NINE) return code - ZERO;
   const letter = code | 0x20;
   return letter >= 0x61 && letter <= 0x66 ? letter - 0x61 + 10 : 99;

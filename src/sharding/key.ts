@@ -35,7 +35,7 @@ export type KeyUse = 'compared' | 'stored';
 export type KeyShard = number | 'unmatched' | 'unknown';
 
 /** Bytes of a key, or of an array of keys; what is longer is not read, since everybody else would have to wait. */
-export const KEY_LENGTH_MAX = 2 ** 20;
+export const KEY_LENGTH_MAX = 2 ** 18;
 
 /** How keys of one type are read. */
 export interface KeyType {
