@@ -1,13 +1,20 @@
 /** Turns SQL text into PostgreSQL's own parse tree; owns libpg-query, so that no text can break the parser for others. */
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { ParseResult } from '@pgsql/types';
+import { BYTE, CLASSES, OPERATOR } from './lexer.ts';
 
-/** Longest text that is parsed by default, bytes of UTF-8: deeper input than fits overruns the WASM stack. */
+/** Longest text that is parsed by default, bytes: deeper input than fits overruns the WASM stack. */
 export const DEFAULT_MAX_LENGTH_BYTES = 8192;
 
+/**
+ * Longest run of operator characters. PostgreSQL's own limit is 64, but a longer run of `+` is many operators, and its
+ * scanner reads the whole run again for each.
+ */
+const OPERATOR_LENGTH = 128;
 /** New instances that may be made at once, and the time after which one more is allowed. */
 const RENEWALS_AT_ONCE = 4;
 const RENEWAL_INTERVAL_MS = 1000;
@@ -30,7 +37,7 @@ function keepToBaselineCode(): void {
 }
 
 /**
- * Why a text has no tree: `syntax` (the grammar refuses it), `too_long`, `nul` (PostgreSQL ends a text there),
+ * Why a text has no tree: `syntax` (the grammar refuses it), `too_long` (also an operator in it), `nul` (PostgreSQL ends a text there),
  * `encoding` (not UTF-8, so the server may read it differently), `parser_fault` (the parser failed on this very text),
  * `parser_away` (an earlier fault, and no new instance yet: the same text may parse later).
  */
@@ -43,7 +50,7 @@ export type Parsed =
 
 /** What a parser needs to know of its surroundings. */
 export interface ParserOptions {
-  /** Longest text parsed, bytes of UTF-8. */
+  /** Longest text parsed, bytes. */
   readonly max_length: number;
   /** A clock that never goes back, ms. */
   readonly now: () => number;
@@ -80,7 +87,6 @@ export class Parser {
   readonly #max_length: number;
   readonly #now: () => number;
   readonly #make: () => Promise<Instance>;
-  readonly #encoder = new TextEncoder();
   #instance: Instance | undefined;
   #renewing = false;
   #allowed = RENEWALS_AT_ONCE;
@@ -123,21 +129,19 @@ export class Parser {
     return this.#renewals;
   }
 
-  /** The parse tree of `text`, or why there is none. Never throws. */
-  parse(text: string): Parsed {
-    // A character is one byte at least, three at most; only texts in between need counting.
-    if (text.length > this.#max_length) return this.#tooLong();
-    const length = text.length * 3 > this.#max_length ? Buffer.byteLength(text) : text.length * 3;
-    if (length > this.#max_length) return this.#tooLong();
-    if (text.includes('\0')) return refuse('nul', 'it holds a NUL character');
-    if (text.includes('\ufffd') || !text.isWellFormed()) return refuse('encoding', 'it is not UTF-8');
+  /** The parse tree of the text that these bytes are, or why there is none. Never throws. */
+  parse(text: Uint8Array): Parsed {
+    if (text.length > this.#max_length) return refuse('too_long', `it is longer than ${this.#max_length} bytes`);
+    if (text.includes(0)) return refuse('nul', 'it holds a NUL character');
+    if (!isUtf8(text)) return refuse('encoding', 'it is not UTF-8');
+    if (hasLongOperator(text)) return refuse('too_long', `an operator is longer than ${OPERATOR_LENGTH} bytes`);
     const instance = this.#instance;
     if (instance === undefined) {
       this.#renew();
       return refuse('parser_away', 'the parser is being renewed');
     }
     try {
-      return this.#run(instance, text, length);
+      return this.#run(instance, text);
     } catch (fault) {
       this.#faults++;
       this.#instance = undefined;
@@ -146,11 +150,11 @@ export class Parser {
     }
   }
 
-  #run(instance: Instance, text: string, length: number): Parsed {
-    const pointer = instance._malloc(length + 1);
+  #run(instance: Instance, text: Uint8Array): Parsed {
+    const pointer = instance._malloc(text.length + 1);
     if (pointer === 0) throw new Error('out of memory');
-    const { written } = this.#encoder.encodeInto(text, instance.HEAPU8.subarray(pointer, pointer + length));
-    instance.HEAPU8[pointer + written] = 0;
+    instance.HEAPU8.set(text, pointer);
+    instance.HEAPU8[pointer + text.length] = 0;
     const result = instance._wasm_parse_query_raw(pointer);
     if (result === 0) throw new Error('out of memory');
     const error = instance.getValue(result + RESULT_ERROR, 'i32');
@@ -160,10 +164,6 @@ export class Parser {
     instance._wasm_free_parse_result(result);
     if (error !== 0) return refuse('syntax', answer);
     return { tree: JSON.parse(answer) };
-  }
-
-  #tooLong(): Parsed {
-    return refuse('too_long', `it is longer than ${this.#max_length} bytes`);
   }
 
   /** Starts to make a new instance, unless one is under way or faults come faster than instances may be made. */
@@ -202,6 +202,17 @@ function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
   if (typeof collect === 'function') collect();
+}
+
+/** Whether a run of operator characters is too long to read; dashes after a dash are a comment's. */
+function hasLongOperator(text: Uint8Array): boolean {
+  let run = 0;
+  for (let i = 0; i < text.length; i++) {
+    const isOperator = (CLASSES[text[i]] & OPERATOR) !== 0 && !(text[i] === BYTE.dash && text[i - 1] === BYTE.dash);
+    run = isOperator ? run + 1 : 0;
+    if (run > OPERATOR_LENGTH) return true;
+  }
+  return false;
 }
 
 function refuse(refusal: Refusal, message: string): Parsed {
