@@ -104,6 +104,8 @@ suite('a whole number', () => {
     const none = [
       decimal('9223372036854775808'),
       decimal('99999999999999999999.0'),
+      literal('-9800000000000000000', 'int8'),
+      literal('_5', 'int8'),
       literal('abc'),
       literal(''),
       literal('5.0', 'int8'),
@@ -202,7 +204,15 @@ suite('a UUID', () => {
   });
 
   test('that is none has no row, and what may be something else is not guessed', () => {
-    for (const spelling of ['', `{${written}`, ` ${written}`, `${written}0`, `${written}-`, `-${written}`]) {
+    for (const spelling of [
+      '',
+      `{${written}`,
+      ` ${written}`,
+      `${written}0`,
+      `${written}-`,
+      `-${written}`,
+      written.replace('a0', 'a0-'),
+    ]) {
       assert.equal(uuid.shardOf(literal(spelling), 'stored'), 'unmatched', spelling);
     }
     for (const key of [literal(written, 'text'), parameter(written, 25), integer('5'), binary('00'.repeat(15))]) {

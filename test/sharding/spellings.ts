@@ -8,7 +8,7 @@ export const whole = (bits: number) =>
     .oneof(
       { weight: 3, arbitrary: fc.bigInt({ min: -(2n ** BigInt(bits - 1)), max: 2n ** BigInt(bits - 1) - 1n }) },
       fc.bigInt({ min: -1000n, max: 1000n }),
-      fc.constantFrom(-(2n ** BigInt(bits - 1)), 2n ** BigInt(bits - 1) - 1n),
+      fc.constantFrom(-(2n ** BigInt(bits - 1)), -(2n ** BigInt(bits / 2)), 2n ** BigInt(bits - 1) - 1n),
     )
     .map(String);
 
@@ -27,7 +27,7 @@ export const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
 
 /** Digits of integers about every edge that there is. */
 export const digits = fc
-  .tuple(fc.constantFrom(0n, 2n ** 15n, 2n ** 31n, 2n ** 63n), fc.bigInt({ min: -3n, max: 12n }))
+  .tuple(fc.constantFrom(0n, 2n ** 15n, 2n ** 31n, 2n ** 32n, 2n ** 63n), fc.bigInt({ min: -3n, max: 12n }))
   .map(([edge, n]) => `${edge + n < 0n ? -(edge + n) : edge + n}`);
 
 /** What int8in, numeric_in and their like read, and what they nearly read. */
