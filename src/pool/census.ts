@@ -22,11 +22,12 @@ const ROWS_MAX = 100_000;
 const ROW_LENGTH_MAX = 1024 * 1024;
 
 /**
- * Settings of the client before must not change the meaning of what follows. They end with the implicit transaction
- * that all statements of one query make.
+ * Settings of the client before must not change the meaning of what follows, nor should the planner take a large
+ * catalog without statistics for a small one. They end with the implicit transaction that all statements of one query
+ * make.
  */
-const SETTINGS = `SELECT pg_catalog.set_config('search_path', 'pg_catalog', true),
-  pg_catalog.set_config('client_encoding', 'UTF8', true), pg_catalog.set_config('jit', 'off', true)`;
+const SETTINGS = `SELECT pg_catalog.set_config(name, value, true) FROM (VALUES ('search_path', 'pg_catalog'),
+  ('client_encoding', 'UTF8'), ('jit', 'off'), ('enable_nestloop', 'off')) AS settings (name, value)`;
 
 /** An ID from which on objects are not PostgreSQL's own: FirstNormalObjectId. */
 const FIRST_OID = 16_384;
@@ -40,14 +41,18 @@ SELECT 'function', n.nspname, p.proname,
   max(CASE
     WHEN a.aggfnoid IS NOT NULL AND EXISTS (SELECT FROM pg_proc part WHERE part.provolatile = 'v'
       AND part.oid = ANY (ARRAY[a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggmfinalfn]::oid[])) THEN 'v'
-    WHEN p.proargdefaults IS NOT NULL AND EXISTS (SELECT FROM ${called('p.proargdefaults')}
-      WHERE split_part(words, ' ', 1) IN (SELECT oid::text FROM pg_proc WHERE provolatile = 'v')) THEN 'v'
+    WHEN defaulted.oid IS NOT NULL THEN 'v'
     ELSE p.provolatile::text END COLLATE "C"),
   bool_or(p.pronargs = 1 AND argument.typtype = 'c' AND p.provolatile = 'v')
 FROM pg_proc p
 JOIN pg_namespace n ON n.oid = p.pronamespace
 LEFT JOIN pg_type argument ON argument.oid = p.proargtypes[0]
 LEFT JOIN pg_aggregate a ON a.aggfnoid = p.oid
+LEFT JOIN (
+  SELECT DISTINCT d.oid FROM (SELECT p.oid, split_part(words, ' ', 1) AS id FROM pg_proc p, ${called('p.proargdefaults')}
+    WHERE p.oid >= ${FIRST_OID}) AS d
+  JOIN pg_proc f ON f.oid::text = d.id AND f.provolatile = 'v'
+) AS defaulted ON defaulted.oid = p.oid
 WHERE p.oid >= ${FIRST_OID} AND NOT starts_with(n.nspname, 'pg_temp_')
 GROUP BY n.nspname, p.proname
 ORDER BY 4 DESC LIMIT ${ROWS_MAX}`;
@@ -93,7 +98,7 @@ WITH RECURSIVE function AS (
   FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid AND c.relrowsecurity WHERE p.polcmd IN ('r', '*')
 ), note (relation, reason, function) AS (
   SELECT relation, 'volatile_view', f.oid FROM view, ${called('view.tree')} JOIN function f ON f.id = split_part(words, ' ', 1)
-  UNION SELECT relation, 'volatile_view', a.aggfnoid FROM view
+  UNION SELECT relation, 'volatile_view', f.oid FROM view
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = view.oid AND d.refclassid = 'pg_proc'::regclass
     JOIN pg_aggregate a ON a.aggfnoid = d.refobjid JOIN function f ON f.oid IN (a.aggtransfn, a.aggfinalfn)
   UNION SELECT relation, 'volatile_view', NULL FROM view WHERE strpos(tree, ':hasForUpdate true') > 0

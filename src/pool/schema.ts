@@ -26,7 +26,7 @@ const RETRY_MS = { first: 1000, last: 60_000 };
 /** A reading takes at most one part in this many of the time. */
 const SHARE = 10;
 /** After this the server is asked to give up, and after as long again the connection is closed. */
-const CENSUS_MAX_MS = 10_000;
+const CENSUS_MAX_MS = 20_000;
 
 /**
  * Reads the catalog of a cluster's first shard, on the primary if it can be had. One reading at a time, on a connection
@@ -127,7 +127,7 @@ export class SchemaReader {
     this.#settleReady();
     this.#state = 'fresh';
     if (this.#again) return this.#readIn(Math.max(DDL_PAUSE_MS, this.#took_ms * SHARE));
-    this.#wait(this.#cluster.settings.catalog_ttl, () => {
+    this.#wait(Math.max(this.#cluster.settings.catalog_ttl, this.#took_ms * SHARE), () => {
       this.#state = 'stale';
     });
   }
