@@ -78,6 +78,16 @@ const SCHEMA = `
   ALTER TABLE inserting ENABLE ROW LEVEL SECURITY;
   CREATE POLICY checks ON inserting FOR INSERT WITH CHECK (app.writes(700) > 0);
 
+  CREATE EXTENSION citext;
+  CREATE EXTENSION hstore;
+  CREATE EXTENSION pg_trgm;
+  CREATE EXTENSION file_fdw;
+  CREATE EXTENSION postgres_fdw;
+  CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+  CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw;
+  CREATE FOREIGN TABLE in_a_file (line text) SERVER files OPTIONS (filename '/dev/null');
+  CREATE FOREIGN TABLE far (id int) SERVER elsewhere;
+
   GRANT ALL ON ALL TABLES IN SCHEMA public, shadow TO PUBLIC;
   GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO PUBLIC;
 `;
@@ -106,6 +116,7 @@ const CASES: readonly (readonly [sql: string, reason: ReasonCode, about?: RegExp
   ['SELECT p.stamp FROM public.plain p', 'volatile_function', /: app\.stamp$/],
   ['SELECT (p).stamp FROM public.plain p', 'volatile_function', /: app\.stamp$/],
   ['SELECT upper(p) FROM public.plain p', 'volatile_function', /: app\.upper$/],
+  ["SELECT 'a'::citext = 'A', 'a=>1'::hstore -> 'a', similarity('a', 'b'), 'a' % 'b', 'a' <->> 'b'", 'select'],
   ['SELECT app.no_such_function()', 'unknown_function', /: app\.no_such_function$/],
 
   ["SELECT '(1)'::app.pair === '(1)'::app.pair", 'select'],
@@ -156,6 +167,7 @@ const CASES: readonly (readonly [sql: string, reason: ReasonCode, about?: RegExp
 /** What a standby runs all the same: COPY of an unlogged table, whose rows it lacks; names whose schema is not known. */
 const RUN_ANYWHERE: typeof CASES = [
   ['COPY volatile_store TO STDOUT', 'unlogged_table'],
+  ['SELECT * FROM in_a_file', 'foreign_table', /: public\.in_a_file$/],
   ['SELECT twice()', 'volatile_function', /: app\.twice$/],
   ['SELECT app.overloaded(1)', 'volatile_function'],
   ["SELECT upper('x')", 'volatile_function', /: app\.upper$/],
@@ -191,6 +203,11 @@ suite('the catalog of a database', () => {
       await standby.query('ROLLBACK');
     }
     await standby.end();
+  });
+
+  test("takes a table of postgres_fdw for another's to read", async () => {
+    await using known = await TestReader.start(cluster);
+    assert.equal(judge(known.reader.catalog, 'SELECT * FROM far').reason, 'select');
   });
 
   test('leaves what it does not know as the text alone has it', async () => {
