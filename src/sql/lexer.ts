@@ -118,7 +118,14 @@ export function numberEnd(buffer: Uint8Array, at: number, end: number): number {
     to = digitsEnd(buffer, from, end, 10);
     if (to === from) return -1;
   }
-  return isAt(buffer, to, end, LETTER) ? -1 : to;
+  return isAt(buffer, to, end, LETTER) || (hasAt(buffer, to, end, BYTE.dollar) && endsInWord(buffer, at, to)) ? -1 : to;
+}
+
+/** Whether the number ends in what could be a word as well, which a `$` would go on with: `1e5`, `1_0`. */
+function endsInWord(buffer: Uint8Array, at: number, to: number): boolean {
+  let i = to - 1;
+  while (i > at && (CLASSES[buffer[i]] & DIGIT) !== 0) i--;
+  return (CLASSES[buffer[i]] & LETTER) !== 0;
 }
 
 /** Whether the number `buffer[at, to)` fits int4; those that do not are decimals to the grammar. */

@@ -1,6 +1,7 @@
 /** Texts without their literals: what is remembered and parsed in place of the many texts that clients send. */
 import {
   BYTE,
+  baseAt,
   CLASSES,
   commentEnd,
   continuationAt,
@@ -173,7 +174,8 @@ export class Template {
     let i = start;
     while (i >= 0 && i < end) {
       const at = this.#length;
-      if (at > limit) return TOO_LONG;
+      // One more may be a blank that goes.
+      if (at > limit + 1) return TOO_LONG;
       const byte = buffer[i];
       const bits = CLASSES[byte];
       if ((bits & LETTER) !== 0) {
@@ -296,7 +298,7 @@ export class Template {
     }
     this.#hole(spelling, from, to);
     // `0x1.` is a number and a dot, `1.` would be a number.
-    if (to < end && buffer[to] === BYTE.dot && (CLASSES[buffer[from + 1]] & LETTER) !== 0) this.#blank();
+    if (to < end && buffer[to] === BYTE.dot && baseAt(buffer, from, to) !== 10) this.#blank();
     return to;
   }
 

@@ -72,7 +72,7 @@ export function assertSame(parser: Parser, template: Template, text: Uint8Array)
   if (of_text === undefined || of_template === undefined) return undefined;
   let compared = 0;
   for (const [index, { location, form, value }] of of_template.constants.entries()) {
-    const original = of_text.constants[index];
+    const original: Constant = of_text.constants[index];
     assert.equal(original.form, form);
     const hole = location < 0 ? undefined : template.holeAt(location);
     if (hole === undefined) {
@@ -81,7 +81,7 @@ export function assertSame(parser: Parser, template: Template, text: Uint8Array)
     }
     const literal = template.literal(hole);
     assert.equal(FORMS[literal.form], form);
-    const negative = /^-/.test(value) && (form === 'ival' || form === 'fval');
+    const negative = /^-/.test(value) && (form === 'fval' || (form === 'ival' && literal.text !== '0'));
     assert.equal(
       `${negative ? '-' : ''}${literal.text}`,
       form === 'fval' ? plainDecimal(original.value) : original.value,
