@@ -1,17 +1,29 @@
 /** The words for a kind of statement, nearly as PostgreSQL's command tags have them. */
-import type { Node } from '@pgsql/types';
+import type { Node, SelectStmt } from '@pgsql/types';
 
 /** Kinds whose words do not follow from the name of their node. */
 const WORDS: Readonly<Record<string, string>> = {
+  AlterDatabaseRefreshCollStmt: 'ALTER DATABASE',
   AlterDatabaseSetStmt: 'ALTER DATABASE',
+  AlterEnumStmt: 'ALTER TYPE',
+  AlterEventTrigStmt: 'ALTER EVENT TRIGGER',
+  AlterExtensionContentsStmt: 'ALTER EXTENSION',
+  AlterFdwStmt: 'ALTER FOREIGN DATA WRAPPER',
+  AlterForeignServerStmt: 'ALTER SERVER',
+  AlterOpFamilyStmt: 'ALTER OPERATOR FAMILY',
   AlterRoleSetStmt: 'ALTER ROLE',
   AlterSeqStmt: 'ALTER SEQUENCE',
+  AlterStatsStmt: 'ALTER STATISTICS',
+  AlterTableMoveAllStmt: 'ALTER TABLE',
+  AlterTableSpaceOptionsStmt: 'ALTER TABLESPACE',
   AlterTSConfigurationStmt: 'ALTER TEXT SEARCH CONFIGURATION',
   AlterTSDictionaryStmt: 'ALTER TEXT SEARCH DICTIONARY',
   CheckPointStmt: 'CHECKPOINT',
   CompositeTypeStmt: 'CREATE TYPE',
   ConstraintsSetStmt: 'SET CONSTRAINTS',
+  CreateAmStmt: 'CREATE ACCESS METHOD',
   CreateEnumStmt: 'CREATE TYPE',
+  CreateEventTrigStmt: 'CREATE EVENT TRIGGER',
   CreateFdwStmt: 'CREATE FOREIGN DATA WRAPPER',
   CreateForeignServerStmt: 'CREATE SERVER',
   CreateOpClassStmt: 'CREATE OPERATOR CLASS',
@@ -21,8 +33,10 @@ const WORDS: Readonly<Record<string, string>> = {
   CreateSeqStmt: 'CREATE SEQUENCE',
   CreateStatsStmt: 'CREATE STATISTICS',
   CreateStmt: 'CREATE TABLE',
+  CreateTableSpaceStmt: 'CREATE TABLESPACE',
   CreateTrigStmt: 'CREATE TRIGGER',
   CreatedbStmt: 'CREATE DATABASE',
+  DropTableSpaceStmt: 'DROP TABLESPACE',
   DropdbStmt: 'DROP DATABASE',
   IndexStmt: 'CREATE INDEX',
   LockStmt: 'LOCK TABLE',
@@ -69,7 +83,7 @@ const DDL = /^(?:CREATE|ALTER|DROP|IMPORT|SELECT INTO)\b/;
 
 /** The words for the kind of a top-level statement: `SELECT`, `CREATE TABLE AS`, `ROLLBACK PREPARED`. */
 export function kindOf(node: Node): string {
-  if ('SelectStmt' in node) return node.SelectStmt.intoClause === undefined ? 'SELECT' : 'SELECT INTO';
+  if ('SelectStmt' in node) return makesTable(node.SelectStmt) ? 'SELECT INTO' : 'SELECT';
   if ('TransactionStmt' in node) return TRANSACTIONS[node.TransactionStmt.kind ?? ''] ?? 'BEGIN';
   if ('VariableSetStmt' in node) return node.VariableSetStmt.kind?.startsWith('VAR_RESET') === true ? 'RESET' : 'SET';
   if ('FetchStmt' in node) return node.FetchStmt.ismove === true ? 'MOVE' : 'FETCH';
@@ -81,6 +95,13 @@ export function kindOf(node: Node): string {
   if ('GrantStmt' in node) return node.GrantStmt.is_grant === true ? 'GRANT' : 'REVOKE';
   if ('GrantRoleStmt' in node) return node.GrantRoleStmt.is_grant === true ? 'GRANT ROLE' : 'REVOKE ROLE';
   return definition(node) ?? statementName(Object.keys(node)[0] ?? '');
+}
+
+/** The first SELECT of a UNION has its INTO. */
+function makesTable(select: SelectStmt): boolean {
+  let first = select;
+  while (first.larg !== undefined) first = first.larg;
+  return first.intoClause !== undefined;
 }
 
 /** CREATE, ALTER and DROP of nodes that serve many kinds of objects. */

@@ -11,11 +11,12 @@ before(async () => {
 });
 
 suite('the corpus', () => {
-  for (const { sql, reason, effects, transaction = 'none', count = 1 } of CORPUS) {
+  for (const { sql, reason, effects, kind, transaction = 'none', count = 1 } of CORPUS) {
     test(`${reason}: ${JSON.stringify(sql)}`, () => {
       const statement = analyzer.analyzeText(sql);
       assert.equal(statement.reason, reason, statement.detail);
       assert.equal(statement.read, READ_REASONS.has(reason));
+      assert.equal(statement.kind, kind);
       assert.deepEqual(effectNames(statement.effects), effectNames(effects));
       assert.equal(statement.transaction, transaction);
       assert.equal(statement.count, count);

@@ -1,13 +1,23 @@
 /** Statements with the analysis that each must get: every known way to take a write for a read, and many plain ones. */
 import { EFFECT, type ReasonCode, type TransactionControl } from '../../src/sql/statement.ts';
+import {
+  APPLICATION_READS,
+  APPLICATION_SCHEMA,
+  APPLICATION_WRITES,
+  COPIES,
+  EXPLAINS,
+  SHOWS,
+  UTILITIES,
+} from './applications.ts';
+import { saidKind } from './kinds.ts';
 
 /** One text and what must be said of it. */
 export interface Case {
   readonly sql: string;
   readonly reason: ReasonCode;
   readonly effects: number;
-  /** What the detail must name, if anything. */
-  readonly about?: string;
+  /** What the statement is, where its first words do not say it: see {@link saidKind}. */
+  readonly kind?: string;
   readonly transaction?: TransactionControl;
   /** Statements in the text; 1 when absent. */
   readonly count?: number;
@@ -29,6 +39,7 @@ export const SCHEMA = [
   'CREATE SCHEMA other CREATE TABLE t (id int)',
   "CREATE FUNCTION other.plus(int, int) RETURNS int LANGUAGE sql AS 'SELECT writer()'",
   'CREATE OPERATOR other.+ (LEFTARG = int, RIGHTARG = int, FUNCTION = other.plus)',
+  ...APPLICATION_SCHEMA,
 ];
 
 /** What a DO block with any suspicious word may leave. */
@@ -44,6 +55,8 @@ const LEFTOVERS =
 const none = (reason: ReasonCode, ...texts: string[]): Case[] => texts.map(sql => ({ sql, reason, effects: 0 }));
 const some = (reason: ReasonCode, effects: number, ...texts: string[]): Case[] =>
   texts.map(sql => ({ sql, reason, effects }));
+
+const write = (sql: string): Case => ({ sql, reason: 'writes', effects: 0 });
 
 const READS: readonly Case[] = [
   ...none(
@@ -143,13 +156,21 @@ const WRITES: readonly Case[] = [
     'INSERT INTO t (id) SELECT 101 ON CONFLICT (id) DO UPDATE SET a = excluded.a RETURNING id',
     'UPDATE t SET a = a + 1 WHERE id = 1',
     'DELETE FROM t USING v WHERE t.id = v.id AND t.id = 999',
-    'WITH x AS (SELECT 1 AS id) DELETE FROM t WHERE id IN (SELECT id + 999 FROM x)',
-    'WITH x AS (SELECT 102 AS id) INSERT INTO t (id) SELECT id FROM x',
-    'WITH x AS (SELECT 1) UPDATE t SET a = 1',
     'MERGE INTO t USING v ON t.id = v.id WHEN MATCHED THEN DO NOTHING WHEN NOT MATCHED THEN INSERT (id) VALUES (v.id)',
     'EXPLAIN ANALYZE INSERT INTO t (id) VALUES (103)',
     'COPY (DELETE FROM t WHERE id = 999 RETURNING id) TO STDOUT',
   ),
+  { ...write('WITH x AS (SELECT 1 AS id) DELETE FROM t WHERE id IN (SELECT id + 999 FROM x)'), kind: 'DELETE' },
+  { ...write('WITH x AS (SELECT 102 AS id) INSERT INTO t (id) SELECT id FROM x'), kind: 'INSERT' },
+  { ...write('WITH x AS (SELECT 1) UPDATE t SET a = 1'), kind: 'UPDATE' },
+  {
+    ...write('WITH t AS (SELECT 1 AS id) UPDATE users SET active = true FROM t WHERE users.id = t.id'),
+    kind: 'UPDATE',
+  },
+  {
+    ...write('WITH gone AS (DELETE FROM posts WHERE user_id = 0 RETURNING *) INSERT INTO posts SELECT * FROM gone'),
+    kind: 'INSERT',
+  },
   ...none(
     'select_into',
     'SELECT * INTO t2 FROM t',
@@ -443,7 +464,166 @@ const UNPARSED: readonly Case[] = some(
   'FOO',
 );
 
-export const CORPUS: readonly Case[] = [...READS, ...WRITES, ...FUNCTIONS, ...SESSIONS, ...TRANSACTIONS, ...UNPARSED];
+/** What other poolers are known to send to a replica, or to send to the primary although a replica would do. */
+const HOLES: readonly Case[] = [
+  ...none(
+    'writes',
+    'INSERT INTO t (id) VALUES (107) RETURNING (SELECT max(id) FROM t)',
+    'UPDATE t SET id = 108 WHERE id = 108',
+    'UPDATE "select" SET "from" = 1',
+    'INSERT INTO t SELECT * FROM t WHERE false',
+  ),
+  { ...write('SELECT 123; INSERT INTO t (id) VALUES (109); SELECT 1'), count: 3 },
+  { ...write('SELECT 1; SELECT 2; DELETE FROM t WHERE id = 999'), count: 3 },
+  { ...write('; UPDATE t SET a = 1 WHERE id = 999'), kind: 'UPDATE' },
+  ...none(
+    'modifying_cte',
+    'with w as (update t set a = a + 1 where id = 999 returning *), r as (select * from w) select count(*) from r',
+    'WITH w AS MATERIALIZED (DELETE FROM t WHERE id = 999 RETURNING *) TABLE w',
+    'WITH w AS (DELETE FROM t WHERE id = 999) SELECT 1',
+    'WITH w AS (INSERT INTO t (id) VALUES (111) ON CONFLICT DO NOTHING RETURNING 1) VALUES (1)',
+    '(WITH w AS (DELETE FROM t WHERE id = 999 RETURNING id) SELECT id FROM w) ORDER BY 1',
+  ),
+  ...none(
+    'row_lock',
+    'WITH x AS (SELECT 1) SELECT * FROM t FOR UPDATE',
+    '((SELECT * FROM t FOR UPDATE))',
+    'SELECT * FROM t, LATERAL (SELECT * FROM t y WHERE y.id = t.id FOR UPDATE) z',
+    'SELECT ARRAY(SELECT id FROM t FOR UPDATE)',
+    'SELECT * FROM t WHERE id = (SELECT id FROM t ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)',
+    'SELECT * FROM t FOR UPDATE OF t NOWAIT',
+    'TABLE t FOR UPDATE',
+    'SELECT * FROM t FOR SHARE FOR KEY SHARE',
+    'EXPLAIN SELECT * FROM t FOR UPDATE',
+    'COPY (SELECT * FROM t FOR UPDATE) TO STDOUT',
+    'BEGIN READ ONLY; SELECT * FROM t FOR UPDATE; COMMIT',
+  ).map(it => (it.sql.startsWith('BEGIN') ? { ...it, transaction: 'begin_read_only' as const, count: 3 } : it)),
+  ...none(
+    'volatile_function',
+    'SELECT lo_import($$/no/such$$)',
+    'SELECT lo_open(1, 131072)',
+    'SELECT lowrite(0, $$x$$)',
+    'SELECT lo_create(0)',
+    'SELECT lo_truncate(0, 1)',
+    'SELECT pg_snapshot_xmin(pg_current_snapshot()), txid_current()',
+    'SELECT pg_stat_reset_single_table_counters($$t$$::regclass)',
+    'SELECT pg_stat_force_next_flush()',
+    'SELECT pg_switch_wal() IS NULL',
+    'SELECT pg_reload_conf()',
+    'SELECT pg_rotate_logfile()',
+    'SELECT pg_terminate_backend(0)',
+    'SELECT pg_drop_replication_slot($$no_such$$)',
+    'SELECT pg_replication_slot_advance($$no_such$$, $$0/1$$)',
+    'SELECT * FROM pg_logical_slot_get_changes($$no_such$$, NULL, NULL)',
+    'SELECT pg_replication_origin_create($$no_such_origin$$)',
+    'SELECT pg_replication_origin_drop($$no_such_origin$$)',
+    'SELECT pg_import_system_collations($$other$$)',
+    'SELECT brin_summarize_new_values($$t$$)',
+    'SELECT gin_clean_pending_list($$t$$)',
+    'SELECT pg_log_backend_memory_contexts(pg_backend_pid())',
+    'SELECT pg_read_file($$PG_VERSION$$)',
+    'SELECT pg_ls_dir($$.$$)',
+    'SELECT pg_wal_replay_pause()',
+    'SELECT pg_advisory_xact_lock_shared(1), pg_try_advisory_xact_lock(2, 3)',
+    'SELECT CASE WHEN a > 0 THEN pg_notify($$c$$, b) END FROM t',
+    'SELECT * FROM t WHERE pg_notify($$c$$, b) IS NULL',
+    'SELECT * FROM t ORDER BY pg_advisory_xact_lock(id)',
+  ),
+  ...some(
+    'volatile_function',
+    EFFECT.sequence,
+    "SELECT setval('s', (SELECT max(id) FROM t))",
+    "SELECT setval('s', 3, false)",
+    "WITH n AS (SELECT nextval('s') AS id) SELECT * FROM n",
+    "SELECT * FROM t JOIN LATERAL (SELECT nextval('s')) n ON true",
+    "SELECT nextval('s') FROM generate_series(1, 3)",
+    "select NEXTVAL('s')",
+    "SELECT pg_catalog . nextval ( 's' )",
+    "SELECT a FROM t GROUP BY a HAVING nextval('s') > 0",
+    "SELECT DISTINCT ON (nextval('s')) 1",
+    "SELECT * FROM t TABLESAMPLE bernoulli (nextval('s'))",
+    "SELECT j -> nextval('s')::int FROM t",
+    "EXPLAIN SELECT nextval('s')",
+  ),
+  ...some(
+    'volatile_function',
+    EFFECT.advisory_lock,
+    'SELECT pg_try_advisory_lock(1, 2)',
+    'SELECT pg_advisory_lock_shared(1)',
+    'SELECT pg_advisory_unlock_shared(1)',
+    'SELECT CASE WHEN pg_try_advisory_lock(5) THEN 1 END',
+  ),
+  ...some(
+    'volatile_function',
+    EFFECT.set,
+    "SELECT set_config('my.own', 'y', false) FROM t",
+    "SELECT set_config('my.own', 'z', NULL)",
+  ),
+  ...some(
+    'unknown_function',
+    EFFECT.unknown,
+    'SELECT my_writing_udf()',
+    'SELECT * FROM my_table_function(1) AS x (a int)',
+    'SELECT schema_of_mine.f(1)',
+    'SELECT "now "()',
+    'SELECT count(*) FROM t WHERE my_check(t.id)',
+    'SELECT dblink_exec($$x$$, $$DELETE FROM t$$)',
+    'SELECT dblink($$x$$, $$SELECT 1$$)',
+    'SELECT uuid_generate_v4()',
+    'SELECT cron.schedule($$x$$, $$* * * * *$$, $$SELECT 1$$)',
+    'SELECT 1 WHERE 1 === 1',
+    'SELECT 1 ORDER BY 1 USING <<<',
+    'SELECT 1 <!> ALL (ARRAY[1])',
+    'WITH x AS (SELECT my_writing_udf()) SELECT * FROM x',
+    'VALUES (my_writing_udf())',
+    'COPY (SELECT my_writing_udf()) TO STDOUT',
+    'EXPLAIN ANALYZE SELECT my_writing_udf()',
+  ),
+  ...none('select_into', 'SELECT id INTO UNLOGGED TABLE t12 FROM t', 'SELECT 1 AS a INTO t13 WHERE false'),
+  ...some('select_into', EFFECT.temp, 'SELECT * INTO TEMPORARY tmp14 FROM t'),
+  ...some('temp_table', EFFECT.temp, 'SELECT * FROM t JOIN pg_temp.x USING (id)', 'SELECT pg_temp.x.id FROM pg_temp.x'),
+  ...some('temp_table', EFFECT.temp, 'SELECT * FROM t WHERE EXISTS (SELECT FROM pg_temp.x)'),
+  ...some('setting', EFFECT.set, 'SET default_transaction_read_only = off', 'SET my.own TO DEFAULT'),
+  ...some('setting', EFFECT.set_local, 'SET TRANSACTION READ ONLY', "SET TRANSACTION SNAPSHOT '0-0-1'"),
+  ...none('transaction', 'BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'BEGIN DEFERRABLE').map(it => ({
+    ...it,
+    transaction: 'begin' as const,
+  })),
+  ...none('transaction', 'END AND CHAIN', 'ROLLBACK AND NO CHAIN', 'ABORT WORK').map(it => ({
+    ...it,
+    transaction: 'commit' as const,
+  })),
+  ...some(
+    'unparsed',
+    EFFECT.unknown,
+    'SELECT 1 LIMIT 2, 3',
+    'SELECT TOP 1 * FROM t',
+    'UPSERT INTO t VALUES (1)',
+    'SELECT `a` FROM t LIMIT',
+    'SELECT * FROM t WHERE',
+    'INSERT t VALUES (1)',
+  ),
+];
+
+const APPLICATIONS: readonly Case[] = [
+  ...none('select', ...APPLICATION_READS),
+  ...none('show', ...SHOWS),
+  ...none('explain', ...EXPLAINS),
+  ...none('copy_to', ...COPIES),
+  ...none('writes', ...APPLICATION_WRITES),
+  ...none('utility', ...UTILITIES),
+];
+
+/** Each with its kind. */
+export const CORPUS: readonly (Case & { readonly kind: string })[] = [
+  ...[...READS, ...WRITES, ...FUNCTIONS, ...SESSIONS, ...TRANSACTIONS, ...UNPARSED, ...APPLICATIONS, ...HOLES],
+].map(it => ({ ...it, kind: it.kind ?? kindOf(it) }));
+
+function kindOf({ sql, reason }: Case): string {
+  if (reason === 'unparsed') return '';
+  const kind = saidKind(sql);
+  return kind === 'SELECT' && reason === 'select_into' ? 'SELECT INTO' : kind;
+}
 
 /** The reasons of reads. */
 export const READ_REASONS: ReadonlySet<ReasonCode> = new Set<ReasonCode>([
