@@ -2,6 +2,7 @@
 import type { ParseResult } from '@pgsql/types';
 import { LRUCache } from 'lru-cache';
 import { analyzeTree } from './analyze.ts';
+import { planKeys } from './keys.ts';
 import { DEFAULT_MAX_LENGTH_BYTES, Parser, type ParserOptions, type Refusal } from './parser.ts';
 import { type Statement, unparsedStatement } from './statement.ts';
 import { type KeyRefusal, Template } from './template.ts';
@@ -122,7 +123,9 @@ export class Analyzer {
   }
 
   #statementOf(tree: ParseResult): Statement {
-    return analyzeTree(tree, this.template.text);
+    const statement = analyzeTree(tree, this.template.text);
+    if (this.#columns.size === 0) return statement;
+    return { ...statement, keys: planKeys(tree, this.#columns, offset => this.template.holeAt(offset)) };
   }
 
   #wordsFor(refusal: KeyRefusal): string {

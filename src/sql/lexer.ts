@@ -150,15 +150,15 @@ export function partEnd(buffer: Uint8Array, at: number, end: number, spelling: n
   const escapes = spelling === SPELLING.escaped || spelling === SPELLING.unicode;
   let i = at + 1;
   while (i < end) {
-    const byte = buffer[i];
+    const byte = buffer[i++];
     if (byte === BYTE.quote) {
-      if (spelling === SPELLING.bits || !hasAt(buffer, i + 1, end, BYTE.quote)) return i + 1;
-      i += 2;
-    } else if (escapes && byte === BYTE.backslash) {
-      const found = escapeAt(buffer, i, end, spelling);
+      if (spelling === SPELLING.bits || !hasAt(buffer, i, end, BYTE.quote)) return i;
+      i++;
+    } else if (byte === BYTE.backslash && escapes) {
+      const found = escapeAt(buffer, i - 1, end, spelling);
       if (found === -1) return -1;
-      i += found >> ESCAPE_BITS;
-    } else i++;
+      i += (found >> ESCAPE_BITS) - 1;
+    }
   }
   return -1;
 }
@@ -250,8 +250,27 @@ export function escapeAt(buffer: Uint8Array, at: number, end: number, spelling: 
     return code === 0 || code >= 0x80 ? -1 : escapeOf(to - at, code);
   }
   if (byte >= 0x80) return -1;
-  const named = 'bfnrtv'.indexOf(String.fromCharCode(byte));
-  return escapeOf(2, named === -1 ? byte : '\b\f\n\r\t\v'.charCodeAt(named));
+  return escapeOf(2, controlOf(byte));
+}
+
+/** The character that a backslash before this one makes. */
+function controlOf(byte: number): number {
+  switch (byte) {
+    case 0x62:
+      return 0x08;
+    case 0x66:
+      return 0x0c;
+    case 0x6e:
+      return 0x0a;
+    case 0x72:
+      return 0x0d;
+    case 0x74:
+      return 0x09;
+    case 0x76:
+      return 0x0b;
+    default:
+      return byte;
+  }
 }
 
 function escapeOf(length: number, code: number): number {

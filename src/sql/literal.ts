@@ -38,8 +38,12 @@ export function literalOf(buffer: Buffer, start: number, end: number, spelling: 
   }
 }
 
+/** The number without its underscores. */
 function digits(buffer: Buffer, start: number, end: number): string {
-  return buffer.toString('latin1', start, end).replaceAll('_', '');
+  const bytes = Buffer.allocUnsafe(end - start);
+  let at = 0;
+  for (let i = start; i < end; i++) if (buffer[i] !== BYTE.underscore) bytes[at++] = buffer[i];
+  return bytes.toString('latin1', 0, at);
 }
 
 function decimalText(buffer: Buffer, start: number, end: number): string {
@@ -58,7 +62,9 @@ function quotedText(buffer: Buffer, start: number, end: number, spelling: number
       const byte = buffer[i];
       if (escapes && byte === BYTE.backslash) {
         const found = escapeAt(buffer, i, to, spelling);
-        at += bytes.write(String.fromCodePoint(found & ((1 << ESCAPE_BITS) - 1)), at, 'utf8');
+        const code = found & ((1 << ESCAPE_BITS) - 1);
+        if (code < 0x80) bytes[at++] = code;
+        else at += bytes.write(String.fromCodePoint(code), at, 'utf8');
         i += found >> ESCAPE_BITS;
       } else {
         bytes[at++] = byte;

@@ -15,6 +15,8 @@ export const DEFAULT_MAX_LENGTH_BYTES = 8192;
  * scanner reads the whole run again for each.
  */
 const OPERATOR_LENGTH = 128;
+/** Of the longest text, how much may be operators: nothing else makes as large a tree of as little text. */
+const OPERATORS_SHARE = 1 / 4;
 /** New instances that may be made at once, and the time after which one more is allowed. */
 const RENEWALS_AT_ONCE = 4;
 const RENEWAL_INTERVAL_MS = 1000;
@@ -37,7 +39,7 @@ function keepToBaselineCode(): void {
 }
 
 /**
- * Why a text has no tree: `syntax` (the grammar refuses it), `too_long` (also an operator in it), `nul` (PostgreSQL ends a text there),
+ * Why a text has no tree: `syntax` (the grammar refuses it), `too_long` (also for its operators), `nul` (PostgreSQL ends a text there),
  * `encoding` (not UTF-8, so the server may read it differently), `parser_fault` (the parser failed on this very text),
  * `parser_away` (an earlier fault, and no new instance yet: the same text may parse later).
  */
@@ -134,7 +136,8 @@ export class Parser {
     if (text.length > this.#max_length) return refuse('too_long', `it is longer than ${this.#max_length} bytes`);
     if (text.includes(0)) return refuse('nul', 'it holds a NUL character');
     if (!isUtf8(text)) return refuse('encoding', 'it is not UTF-8');
-    if (hasLongOperator(text)) return refuse('too_long', `an operator is longer than ${OPERATOR_LENGTH} bytes`);
+    const operators = Math.max(OPERATOR_LENGTH, this.#max_length * OPERATORS_SHARE);
+    if (hasHeavyOperators(text, operators)) return refuse('too_long', 'it has too many operators');
     const instance = this.#instance;
     if (instance === undefined) {
       this.#renew();
@@ -204,13 +207,18 @@ function collectGarbage(): void {
   if (typeof collect === 'function') collect();
 }
 
-/** Whether a run of operator characters is too long to read; dashes after a dash are a comment's. */
-function hasLongOperator(text: Uint8Array): boolean {
+/** Whether operators are too many or too long to parse; dashes after a dash are a comment's. */
+function hasHeavyOperators(text: Uint8Array, most: number): boolean {
+  let count = 0;
   let run = 0;
   for (let i = 0; i < text.length; i++) {
-    const isOperator = (CLASSES[text[i]] & OPERATOR) !== 0 && !(text[i] === BYTE.dash && text[i - 1] === BYTE.dash);
-    run = isOperator ? run + 1 : 0;
-    if (run > OPERATOR_LENGTH) return true;
+    if ((CLASSES[text[i]] & OPERATOR) === 0 || (text[i] === BYTE.dash && text[i - 1] === BYTE.dash)) {
+      run = 0;
+      continue;
+    }
+    count++;
+    run++;
+    if (run > OPERATOR_LENGTH || count > most) return true;
   }
   return false;
 }

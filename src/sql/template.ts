@@ -22,7 +22,7 @@ import {
 import { type Literal, literalOf } from './literal.ts';
 
 /** Longest text looked at, bytes: whatever its template, a longer one would hold up everybody. */
-export const MAX_TEXT_BYTES = 4 * 1024 * 1024;
+export const MAX_TEXT_BYTES = 1024 * 1024;
 
 /**
  * Why a text has no key: `too_long`, `nul` (PostgreSQL ends a text there), `escapes` (backslashes in a text that is its
