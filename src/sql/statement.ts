@@ -1,4 +1,5 @@
 /** The analysis of one SQL text: where it may run, why, and what it leaves behind in its session. */
+import type { KeyPlan } from './keys.ts';
 
 /** What a text leaves in its session beyond its own transaction: bits of {@link Statement.effects}. */
 export const EFFECT = {
@@ -78,9 +79,6 @@ export interface Tables {
   readonly read: readonly string[];
   readonly written: readonly string[];
 }
-
-/** What a text says of values of sharding keys. */
-export type KeyPlan = object;
 
 /** The analysis of one SQL text. A plain value, shared by every session that sends the same text. */
 export interface Statement {
