@@ -30,7 +30,11 @@ Runs pgbench -S in these query modes (in all of them when none is named), and pr
   --scale N        pgbench's scale factor (10)
   --split          turn pglynx's read/write splitting on
   --profile        write a CPU profile of pglynx into ${PROFILES}/
-  --json           print JSON instead of tables`;
+  --json           print JSON instead of tables
+
+npm run bench -- routing [--rounds N]
+
+Prints what it costs to judge a statement whose template is known, and one that has to be parsed.`;
 
 /** @throws ProgramError when an argument is not understood. */
 export function parseOptions(args: readonly string[]): BenchOptions {

@@ -11,6 +11,7 @@ import { type BenchOptions, HELP, PROFILES, parseOptions } from './options.ts';
 import { type Load, pgbench, pgbenchArgs } from './pgbench.ts';
 import { findProgram, ProgramError, run } from './program.ts';
 import { jsonReport, type Result, type Run, textReport } from './report.ts';
+import { routingBench } from './routing.ts';
 
 /** The database and its owner. */
 const NAME = 'bench';
@@ -108,8 +109,10 @@ function say(words: string): void {
 }
 
 try {
-  const options = parseOptions(process.argv.slice(2));
-  if (options.help) console.log(HELP);
+  const [first, ...rest] = process.argv.slice(2);
+  const options = first === 'routing' ? undefined : parseOptions(process.argv.slice(2));
+  if (options === undefined) await routingBench(rest);
+  else if (options.help) console.log(HELP);
   else await bench(options);
 } catch (thrown) {
   if (!(thrown instanceof ProgramError || thrown instanceof DemoError)) throw thrown;
