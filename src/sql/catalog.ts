@@ -106,6 +106,10 @@ export class Catalog {
   readonly #writes: ReadonlySet<string>;
   readonly #reads: ReadonlySet<string>;
   readonly #judgements = new WeakMap<Statement, Judgement>();
+  // What was found for names that rows have: with a schema for each tenant, thousands have the same.
+  readonly #functions = new Map<string, Verdict>();
+  readonly #relations = new Map<string, Objection | 'none'>();
+  readonly #columns = new Map<string, readonly string[] | 'ambiguous'>();
 
   /** `rows` may be many: they are looked up, never walked through. */
   constructor(rows: CatalogRows, lists: FunctionLists) {
@@ -129,9 +133,14 @@ export class Catalog {
    * when the schemas do not agree on it.
    */
   columnsOf(name: string): readonly string[] | undefined {
-    const [first, ...others] = matching(this.#rows.columns, name);
-    if (first === undefined) return undefined;
-    return others.every(({ columns }) => areEqual(columns, first.columns)) ? first.columns : undefined;
+    let columns = this.#columns.get(name);
+    if (columns === undefined) {
+      const [first, ...others] = matching(this.#rows.columns, name);
+      if (first === undefined) return undefined;
+      columns = others.every(other => areEqual(other.columns, first.columns)) ? first.columns : 'ambiguous';
+      this.#columns.set(name, columns);
+    }
+    return columns === 'ambiguous' ? undefined : columns;
   }
 
   #judge(statement: Statement): Judgement {
@@ -170,13 +179,23 @@ export class Catalog {
   #function(name: string): Verdict {
     const listed = this.#listed(name);
     if (listed !== undefined) return listed;
-    const own = worst(matching(this.#rows.functions, name).map(row => this.#called(row)));
+    const own = this.#own(name);
     const { nature } = judgeFunction(partsOf(name));
     if (nature === 'volatile') {
       return { objection: { reason: 'volatile_function', about: name }, clean: own?.clean ?? true };
     }
     if (own !== undefined) return own;
     return nature === 'harmless' ? CLEAN : { objection: { reason: 'unknown_function', about: name }, clean: false };
+  }
+
+  /** The verdict on the user's functions of this name; undefined when there are none. */
+  #own(name: string): Verdict | undefined {
+    const known = this.#functions.get(name);
+    if (known !== undefined) return known;
+    const found = worst(matching(this.#rows.functions, name).map(row => this.#called(row)));
+    // Names of three parts are as many as clients can think of.
+    if (found !== undefined && partsOf(name).length <= 2) this.#functions.set(name, found);
+    return found;
   }
 
   /** The verdict on the user's operators of this name; undefined when there are none. */
@@ -225,8 +244,17 @@ export class Catalog {
     return volatility === 'i' ? CLEAN : READS;
   }
 
-  /** What speaks against reading a relation as written, or one that it reads in turn. */
+  /** What speaks against reading a relation as written. */
   #relation(name: string): Objection | undefined {
+    const { relations, uses } = this.#rows;
+    if (matching(relations, name).length === 0 && matching(uses, name).length === 0) return undefined;
+    const known = this.#relations.get(name) ?? this.#search(name) ?? 'none';
+    this.#relations.set(name, known);
+    return known === 'none' ? undefined : known;
+  }
+
+  /** What speaks against reading a relation, or one that it reads in turn. */
+  #search(name: string): Objection | undefined {
     const seen = new Set<string>();
     const pending: { name: string; path: string; child: boolean }[] = [{ name, path: '', child: false }];
     // The list grows while it is walked.
