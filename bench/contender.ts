@@ -80,7 +80,8 @@ ${prepares ? 'max_prepared_statements = 200\n' : ''}`,
 /** pglynx from this checkout; `split` turns read/write splitting on, `profiles` is a folder for a CPU profile. */
 export async function pglynx(setup: Setup, split: boolean, profiles: string | undefined): Promise<Contender> {
   const port = await freePort();
-  const file = join(setup.folder, 'pgcat.toml');
+  const name = split ? 'pglynx splitting' : 'pglynx';
+  const file = join(setup.folder, `pgcat-${split ? 'splitting' : 'plain'}.toml`);
   writeFileSync(
     file,
     `[general]
@@ -106,9 +107,9 @@ servers = [["${setup.host}", ${setup.port}, "primary"]]
   );
   const profiling = profiles === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
   const args = [...profiling, 'src/cli.ts', '--log-level', 'warn', '--log-format', 'structured', file];
-  const child = start(setup, 'pglynx', process.execPath, args, { cwd: join(import.meta.dirname, '..') });
-  await listening('pglynx', child, setup, port);
-  return { name: 'pglynx', port, ...pidOf(child), modeFor: mode => mode, stop: () => stop(child) };
+  const child = start(setup, name, process.execPath, args, { cwd: join(import.meta.dirname, '..') });
+  await listening(name, child, setup, port);
+  return { name, port, ...pidOf(child), modeFor: mode => mode, stop: () => stop(child) };
 }
 
 function start(setup: Setup, name: string, path: string, args: readonly string[], options: SpawnOptions): ChildProcess {

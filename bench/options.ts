@@ -28,7 +28,7 @@ Runs pgbench -S in these query modes (in all of them when none is named), and pr
   --seconds N      length of a run (5)
   --rounds N       runs of each contender in each mode (5)
   --scale N        pgbench's scale factor (10)
-  --split          turn pglynx's read/write splitting on
+  --split          pglynx once more, with read/write splitting
   --profile        write a CPU profile of pglynx into ${PROFILES}/
   --json           print JSON instead of tables
 

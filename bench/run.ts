@@ -34,7 +34,7 @@ async function bench(options: BenchOptions): Promise<void> {
     const results = await compete(tool, cluster.folder, contenders, load, options);
     const about = {
       ...(await machine(cluster.version)),
-      pools: `${connections} server connections; pglynx with read/write splitting ${options.split ? 'on' : 'off'}`,
+      pools: `${connections} server connections`,
       numbers: `medians of ${rounds} interleaved rounds; ratios are medians of each round's`,
     };
     const commands = modes.map(mode => `pgbench ${pgbenchArgs(load, mode, host, 'PORT').join(' ')}`);
@@ -68,7 +68,8 @@ async function enter(contenders: Contender[], setup: Setup, { split, profile }: 
   if (bouncer !== undefined) contenders.push(bouncer);
   else say('PgBouncer is not installed and is left out (Debian: apt-get install pgbouncer)');
   if (profile) mkdirSync(PROFILES, { recursive: true });
-  contenders.push(await pglynx(setup, split, profile ? PROFILES : undefined));
+  contenders.push(await pglynx(setup, false, profile && !split ? PROFILES : undefined));
+  if (split) contenders.push(await pglynx(setup, true, profile ? PROFILES : undefined));
 }
 
 async function compete(
