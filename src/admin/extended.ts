@@ -1,6 +1,14 @@
 /** The extended protocol of one admin client: its prepared statements and portals, which take no parameters. */
 import { pgError } from '../errors.ts';
-import { CLOSE_COMPLETE, dataRow, PARSE_COMPLETE, rowDescription } from '../wire/backend.ts';
+import {
+  BIND_COMPLETE,
+  CLOSE_COMPLETE,
+  dataRow,
+  NO_DATA,
+  NO_PARAMETERS,
+  PARSE_COMPLETE,
+  rowDescription,
+} from '../wire/backend.ts';
 import { message } from '../wire/frontend.ts';
 import { BACKEND, FRONTEND } from '../wire/protocol.ts';
 import { type Command, type Console, completion, type Outcome, type SessionParameters } from './console.ts';
@@ -9,9 +17,6 @@ import type { Fields } from './fields.ts';
 /** Named statements that a session keeps, and portals between two Syncs. */
 const NAMES_MAX = 100;
 
-const BIND_COMPLETE = message(BACKEND.bindComplete, Buffer.alloc(0));
-const NO_DATA = message(BACKEND.noData, Buffer.alloc(0));
-const NO_PARAMETERS = message(BACKEND.parameterDescription, Buffer.alloc(2));
 const PORTAL_SUSPENDED = message(BACKEND.portalSuspended, Buffer.alloc(0));
 
 /** A command that is being executed. */

@@ -275,6 +275,26 @@ const bans = table(
   'SHOW BANS',
 );
 
+function routesOf(control: ControlPlane) {
+  return clustersOf(control).flatMap(({ settings, routes }) =>
+    [...routes.uses].sort((a, b) => b.uses - a.uses).map(use => ({ settings, use })),
+  );
+}
+
+const routes = table(routesOf, [
+  text('database', ({ settings }) => settings.database),
+  text('user', ({ settings }) => settings.username),
+  text('template', ({ use }) => use.statement.template),
+  numeric('times', ({ use }) => use.uses),
+  text('class', ({ use }) => use.detail),
+  text('role', ({ use }) => use.route.role),
+  text('reason', ({ use }) => use.route.reason),
+  text('shard_rule', ({ use }) => use.route.shardReason),
+  text('shareable', ({ use }) => (use.route.shareable ? 'yes' : 'no')),
+  numeric('replays', ({ use }) => use.replays),
+  numeric('mean_time', ({ use }) => (use.timed === 0 ? 0 : Math.round(use.time_us / use.timed))),
+]);
+
 /** The tables by what follows SHOW, in the order of SHOW HELP. */
 export const TABLES: ReadonlyMap<string, ShowTable> = new Map([
   ['CONFIG', config],
@@ -287,6 +307,7 @@ export const TABLES: ReadonlyMap<string, ShowTable> = new Map([
   ['LISTS', lists],
   ['STATS', stats],
   ['BANS', bans],
+  ['ROUTES', routes],
 ]);
 
 function sum<Item>(items: readonly Item[], value: (item: Item) => number): number {

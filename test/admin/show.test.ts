@@ -102,6 +102,19 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'ban_duration_seconds text',
     'ban_remaining_seconds text',
   ],
+  ROUTES: [
+    'database text',
+    'user text',
+    'template text',
+    'times numeric',
+    'class text',
+    'role text',
+    'reason text',
+    'shard_rule text',
+    'shareable text',
+    'replays numeric',
+    'mean_time numeric',
+  ],
 };
 
 test('the tables have the columns of PgCat', () => {
