@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command line: pglynx [FILE], check and demo. */
+/** The command line: pglynx [FILE], check, explain and demo. */
 import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { demo } from './cli/demo.ts';
@@ -7,7 +7,8 @@ import { OperatorError } from './cli/error.ts';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './cli/logger.ts';
 import { serve } from './cli/serve.ts';
 import { DemoError } from './demo/error.ts';
-import { ConfigError, type LoadedConfig, loadConfig } from './index.ts';
+import { errorText } from './errors.ts';
+import { ConfigError, explainText, type LoadedConfig, loadConfig } from './index.ts';
 import { VERSION } from './version.ts';
 
 /** PgCat's own default. */
@@ -19,6 +20,11 @@ interface LogFlags {
   readonly logLevel?: LogLevel;
   readonly logFormat?: LogFormat;
   readonly color: boolean;
+}
+
+interface ExplainFlags {
+  readonly database?: string;
+  readonly user?: string;
 }
 
 interface DemoFlags {
@@ -56,6 +62,15 @@ program
   .action(check);
 
 program
+  .command('explain')
+  .description('Tell where a statement would go and why, without a server.')
+  .argument('<FILE>', 'the configuration')
+  .argument('<SQL>', 'the statement')
+  .option('--database <NAME>', 'the pool; the first of FILE if not given')
+  .option('--user <NAME>', 'its user; the first if not given')
+  .action(explain);
+
+program
   .command('demo')
   .description('Run PostgreSQL with streaming replicas in a temporary folder, and pglynx in front, until Ctrl-C.')
   .option('--port <PORT>', 'where pglynx listens', wholeNumber(1, 65_535), DEMO_PORT)
@@ -83,6 +98,14 @@ function check(path: string): void {
   const loaded = loadConfig(path);
   for (const warning of loaded.warnings) console.error(warning);
   console.log(`${path}: ok, ${summary(loaded)}`);
+}
+
+async function explain(path: string, sql: string, flags: ExplainFlags): Promise<void> {
+  const rows = await explainText(loadConfig(path), sql, flags).catch((thrown: unknown) => {
+    throw new OperatorError(`${path}: ${errorText(thrown)}`);
+  });
+  const width = Math.max(...rows.map(([name]) => name.length));
+  for (const [name, answer] of rows) console.log(`${name.padEnd(width)}  ${answer}`);
 }
 
 function summary({ config, warnings }: LoadedConfig): string {

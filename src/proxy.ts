@@ -7,15 +7,18 @@ import type { ClientView, ControlPlane } from './admin/control.ts';
 import { AdminSession } from './admin/session.ts';
 import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
+import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
+import { ClientSettings } from './client/settings.ts';
 import type { Account } from './client/startup.ts';
 import { type ClusterSettings, clusterSettings } from './config/cluster.ts';
 import { diffConfigs } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { errorText, type PgError, pgError } from './errors.ts';
-import type { Cluster } from './pool/cluster.ts';
+import { Cluster } from './pool/cluster.ts';
 import { Registry } from './pool/registry.ts';
+import { shardingKey } from './routing/values.ts';
 import { ProfileCatalog } from './server/parameters.ts';
 import { Analyzer } from './sql/cache.ts';
 import { AVERAGE_WINDOW_S } from './stats/counters.ts';
@@ -51,6 +54,7 @@ export class PgProxy implements ControlPlane {
   readonly #timers: NodeJS.Timeout[] = [];
   #loaded: LoadedConfig;
   #listener: Listener | undefined;
+  #analyzer: Analyzer | undefined;
   #draining: PgError | undefined;
   #drained: (() => void) | undefined;
 
@@ -73,15 +77,16 @@ export class PgProxy implements ControlPlane {
    */
   async start(): Promise<{ host: string; port: number }> {
     const { general } = this.#loaded.config;
-    const inspector = await Analyzer.create({
-      now: () => performance.now(),
-      max_length: general.query_analysis_max_length,
-    });
+    const inspector = await analyzerFor(this.#loaded);
+    this.#analyzer = inspector;
     const listener = new Listener(this.#listenerContext(inspector));
     const address = await listener.listen(general.host, general.port);
     this.#listener = listener;
     this.#registry.replace(clusterSettings(this.#loaded.config), () => false);
-    if (general.validate_config) for (const cluster of this.#registry.clusters) cluster.warmUp();
+    for (const cluster of this.#registry.clusters) {
+      if (general.validate_config) cluster.warmUp();
+      if (cluster.settings.read_write_splitting) cluster.schema.start();
+    }
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
     });
@@ -107,6 +112,7 @@ export class PgProxy implements ControlPlane {
       [...changed, ...added].map(({ database, username }) => JSON.stringify([database, username])),
     );
     const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
+    if (this.#analyzer !== undefined) this.#analyzer.columns = keyColumns(loaded);
     this.#registry.replace(clusterSettings(loaded.config), isUnchanged);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
@@ -248,6 +254,46 @@ export class PgProxy implements ControlPlane {
       look().catch((error: unknown) => this.#log.error(`autoreload changed nothing: ${errorText(error)}`));
     });
   }
+}
+
+/**
+ * The rows of EXPLAIN ROUTE for a text under a configuration, without any server: functions that are not PostgreSQL's
+ * own count as writes. Database and user are the first of the file unless they are given.
+ * @throws Error there is no such database or user
+ */
+export async function explainText(
+  loaded: LoadedConfig,
+  text: string,
+  wanted: { readonly database?: string; readonly user?: string },
+): Promise<string[][]> {
+  const settings = clusterSettings(loaded.config).find(
+    ({ database, username }) => database === (wanted.database ?? database) && username === (wanted.user ?? username),
+  );
+  if (settings === undefined) throw new Error('the configuration has no pool of this database and user');
+  const profiles = new ProfileCatalog();
+  const nobody = { info: () => undefined, warn: () => undefined };
+  const keys = new KeyCache(randomBytes(32));
+  const cluster = new Cluster(settings, { keys, profiles, log: nobody, keepalive_idle_s: 0 });
+  const client = new ClientSettings(profiles.defaults, '', cluster);
+  const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
+  const bytes = Buffer.from(text);
+  return routing.explain(bytes, 0, bytes.length, undefined);
+}
+
+function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {
+  const now = () => performance.now();
+  const max_length = loaded.config.general.query_analysis_max_length;
+  return Analyzer.create({ now, max_length }).then(analyzer => {
+    analyzer.columns = keyColumns(loaded);
+    return analyzer;
+  });
+}
+
+/** Names of all columns that are sharding keys of a pool with shards. */
+function keyColumns({ config }: LoadedConfig): ReadonlySet<string> {
+  const keyed = clusterSettings(config).filter(({ shards }) => shards.length > 1);
+  const written = keyed.flatMap(({ sharding }) => sharding.automatic_key ?? []);
+  return new Set(written.map(key => shardingKey(key).column));
 }
 
 function adminParameters(application_name: string): ReadonlyMap<string, string> {

@@ -1,17 +1,16 @@
 /** A client's messages up to Query, Sync or Flush: what they say, which statements they name, what they leave behind. */
+import type { Demand } from '../routing/demand.ts';
+import type { Judge } from '../routing/judge.ts';
+import type { ServerConnection } from '../server/connection.ts';
 import type { Undo } from '../server/exchange.ts';
-import { type PreparedStatement, type StatementCatalog, splitParse } from '../server/prepared.ts';
-import { EFFECT, type Statement, unparsedStatement } from '../sql/statement.ts';
+import { type PreparedStatement, parseMessage, type StatementCatalog, splitParse } from '../server/prepared.ts';
+import { EFFECT, type Statement } from '../sql/statement.ts';
 import { mayLeaveState } from '../sql/suspicion.ts';
-import { nameStart, stringEnd } from '../wire/frontend.ts';
+import { BindValues } from '../wire/bind.ts';
+import { nameStart, query, stringEnd } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
 import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
-
-/** Analyses SQL text with PostgreSQL's grammar. */
-export interface Inspector {
-  analyzeText(text: string): Statement;
-}
 
 /** One message of a batch: `buffer[start, end)`, perhaps only the head of a long one. */
 export interface BatchItem {
@@ -36,7 +35,7 @@ export const OWN_SYNC = 0;
 
 /** What a batch needs to read its messages. */
 export interface BatchContext {
-  readonly inspector: Inspector;
+  readonly judge: Judge;
   readonly catalog: StatementCatalog;
   readonly statements: ClientStatements;
   readonly settings: ClientSettings;
@@ -46,8 +45,6 @@ export class Batch {
   readonly items: BatchItem[] = [];
   /** Bytes gathered. */
   length = 0;
-  /** Whether every statement is provably a read; undefined while none has been inspected. */
-  read: boolean | undefined;
   /** Bits of EFFECT that its statements may leave. */
   effects = 0;
   /** Whether it binds or executes anything, so that work is done before a Sync comes. */
@@ -67,6 +64,16 @@ export class Batch {
     this.#context = context;
   }
 
+  /** What its statements ask of a route. */
+  get demand(): Demand {
+    return this.#context.judge.demand;
+  }
+
+  /** Whether every statement is provably a read; undefined while none has been inspected. */
+  get read(): boolean | undefined {
+    return this.demand.read;
+  }
+
   get empty(): boolean {
     return this.items.length === 0;
   }
@@ -74,6 +81,13 @@ export class Batch {
   /** Whether it only prepares and describes, and its replies are wanted now. */
   get preparesOnly(): boolean {
     return !this.runs && this.items.at(-1)?.type === FRONTEND.flush;
+  }
+
+  /** Type of the message that it ends in, as far as errors go: Query, Sync or Flush. */
+  get endType(): number {
+    const type = this.items[0]?.type;
+    if (type === FRONTEND.query || type === FRONTEND.functionCall) return FRONTEND.query;
+    return this.sealed ? FRONTEND.sync : FRONTEND.flush;
   }
 
   /** Ends in a Sync of pglynx's own instead of its Flush, so that no connection is held until the client's. */
@@ -87,7 +101,7 @@ export class Batch {
   clear(): void {
     this.items.length = 0;
     this.length = 0;
-    this.read = undefined;
+    this.demand.clear();
     this.effects = 0;
     this.runs = false;
     this.sealed = false;
@@ -96,10 +110,34 @@ export class Batch {
     this.#drops = false;
   }
 
+  /** Puts in place of its messages one that the server refuses, and an end of this type: Query, Sync or Flush. */
+  poison(why: string, type: number): void {
+    this.abandon();
+    // What the server logs says why.
+    const text = `pglynx /* refused: ${why.replaceAll('*/', '* /').replaceAll('\0', '')} */`;
+    const isQuery = type === FRONTEND.query;
+    const bytes = isQuery ? query(text) : parseMessage('', Buffer.from(`${text}\0\0\0`));
+    this.#push(isQuery ? type : FRONTEND.parse, bytes, 0, bytes.length);
+    if (!isQuery) this.#push(type, EMPTY, 0, 0);
+    this.sealed = type !== FRONTEND.flush;
+  }
+
   /** Takes back what the messages so far assumed, the newest first: they have no effect. */
   undo(): void {
     for (let at = this.items.length - 1; at >= this.#undone; at--) this.items[at].undo?.undo(false);
     this.#undone = this.items.length;
+  }
+
+  /** Assumes once more what was taken back, since the batch is sent again: on `connection`, or on another. */
+  assume(connection: ServerConnection | undefined): void {
+    const held = connection?.statements;
+    const { statements } = this.#context;
+    for (const { type, name, statement, taken, undo } of this.items) {
+      if (held !== undefined && statement !== undefined && statement === held.unnamed) held.unnamed = undefined;
+      if (type === FRONTEND.parse && statement !== undefined && taken === undefined) statements.define(name, statement);
+      else if (type === FRONTEND.close || type === FRONTEND.query) statements.close(name);
+      else if (type === FRONTEND.execute && undo !== undefined) statements.drop(name);
+    }
   }
 
   /** Forgets the messages and what they assumed: they will not be sent. */
@@ -124,17 +162,16 @@ export class Batch {
         break;
       case FRONTEND.bind:
         this.runs = true;
-        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
+        if (this.#addNaming(type, buffer, start, end, partial, inspect)) return true;
         if (partial) return false;
         break;
       case FRONTEND.describe:
       case FRONTEND.close:
-        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
+        if (this.#addNaming(type, buffer, start, end, partial, inspect)) return true;
         break;
       case FRONTEND.functionCall:
         this.sealed = true;
-        this.read = false;
-        this.effects |= EFFECT.unknown;
+        this.#unknown();
         break;
       case FRONTEND.sync:
         this.sealed = true;
@@ -154,12 +191,14 @@ export class Batch {
 
   #addQuery(buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): void {
     const from = start + HEADER_LENGTH;
+    const { judge } = this.#context;
     const isText = !partial && buffer.indexOf(0, from) === end - 1;
-    if (!isText) this.#judge(undefined);
+    judge.wishOfText(buffer, from, isText ? end - 1 : end);
+    if (!isText) this.#unknown();
     else if (inspect || mayLeaveState(buffer.toString('latin1', from, end - 1))) {
-      this.query = this.#analyze(buffer.toString('utf8', from, end - 1));
-      if (inspect) this.#judge(this.query);
-      else this.effects |= this.query.effects;
+      this.query = judge.analyze(buffer, from, end - 1);
+      if (inspect) judge.query(this.query);
+      this.effects |= judge.effects(this.query);
     }
     this.#push(FRONTEND.query, buffer, start, end, this.#context.statements.close(''));
   }
@@ -172,7 +211,7 @@ export class Batch {
     const name = buffer.toString('latin1', nameFrom, nameEnd);
     const { catalog, statements, settings } = this.#context;
     const statement = catalog.intern(buffer.subarray(nameEnd + 1, end), settings.dialect);
-    this.#judgeStatement(statement, inspect);
+    this.#judge(statement, inspect, false, undefined);
     const taken = name === '' ? undefined : statements.find(name);
     const undo = taken === undefined ? statements.define(name, statement) : undefined;
     this.items.push({
@@ -191,7 +230,7 @@ export class Batch {
   }
 
   /** Bind, or Describe or Close of a statement; false for what is something else or has no name. */
-  #addNaming(type: number, buffer: Buffer, start: number, end: number, inspect: boolean): boolean {
+  #addNaming(type: number, buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): boolean {
     let nameFrom = nameStart(type, start);
     let nameTo = stringEnd(buffer, nameFrom, end);
     if (nameTo !== -1 && type === FRONTEND.bind) {
@@ -201,9 +240,11 @@ export class Batch {
     if (nameTo === -1) return false;
     if (type !== FRONTEND.bind && buffer[start + HEADER_LENGTH] !== OF_STATEMENT) return false;
     const name = nameFrom === nameTo ? '' : buffer.toString('latin1', nameFrom, nameTo);
-    const { statements } = this.#context;
+    const { statements, judge } = this.#context;
     const statement = this.#find(name);
-    if (type !== FRONTEND.close) this.#judgeStatement(statement, inspect);
+    const isBind = type === FRONTEND.bind;
+    const bound = isBind && judge.keyed && !partial ? new BindValues(buffer, nameTo + 1, end) : undefined;
+    if (type !== FRONTEND.close) this.#judge(statement, inspect, isBind, bound);
     const undo = type === FRONTEND.close ? statements.close(name) : undefined;
     this.items.push({ type, buffer, start, end, statement, name, nameFrom, nameTo, taken: undefined, undo });
     return true;
@@ -250,38 +291,35 @@ export class Batch {
     });
   }
 
-  #judgeStatement(statement: PreparedStatement | undefined, inspect: boolean): void {
-    if (statement === undefined) {
-      this.#judge(undefined);
-      return;
-    }
-    const { settings } = this.#context;
-    if (settings.misleads(statement.text)) {
+  /** Judges a statement that is named; `runs` with these parameters, if they are known. */
+  #judge(
+    statement: PreparedStatement | undefined,
+    inspect: boolean,
+    runs: boolean,
+    bound: BindValues | undefined,
+  ): void {
+    if (statement === undefined) return this.#unknown();
+    const { settings, judge } = this.#context;
+    if (settings.misleads(statement.definition)) {
       settings.alter();
-      return this.#judge(undefined);
+      return this.#unknown();
     }
-    if (statement.analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
-      statement.analysis = this.#analyze(statement.text);
+    judge.wishOf(statement);
+    let { analysis } = statement;
+    if (analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
+      analysis = judge.prepare(statement);
     }
-    if (statement.analysis !== undefined && droppedBy(statement.analysis) !== undefined) this.#drops = true;
-    if (((statement.analysis?.effects ?? 0) & (EFFECT.set | EFFECT.set_local)) !== 0) settings.alter();
-    if (inspect) this.#judge(statement.analysis);
-    else this.effects |= statement.analysis?.effects ?? 0;
+    if (analysis === undefined) return;
+    if (droppedBy(analysis) !== undefined) this.#drops = true;
+    if ((analysis.effects & (EFFECT.set | EFFECT.set_local)) !== 0) settings.alter();
+    if (inspect) judge.statement(statement, analysis, runs, bound);
+    this.effects |= judge.effects(analysis);
   }
 
-  #analyze(text: string): Statement {
-    const { inspector, settings } = this.#context;
-    if (settings.misleads(text)) return unparsedStatement("the client's settings make it mean something else");
-    const statement = inspector.analyzeText(text);
-    // A text that is not understood but holds no word that leaves state is a write and nothing worse.
-    if (statement.reason !== 'unparsed' || mayLeaveState(text)) return statement;
-    return { ...statement, effects: 0 };
-  }
-
-  /** Adds one judgement; what could not be inspected counts as a write that may leave anything. */
-  #judge(statement: Statement | undefined): void {
-    this.read = this.read !== false && (statement?.read ?? false);
-    this.effects |= statement?.effects ?? EFFECT.unknown;
+  /** What could not be inspected counts as a write that may leave anything. */
+  #unknown(): void {
+    this.#context.judge.unknown();
+    this.effects |= EFFECT.unknown;
   }
 }
 

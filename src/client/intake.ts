@@ -2,23 +2,14 @@
 import type { Socket } from 'node:net';
 import { errorText, type PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
-import { mayBeHint, parseHint } from '../routing/hints.ts';
-import type { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { COUNT_SYNCS, type Exchange, OWED } from '../server/exchange.ts';
-import {
-  CLOSE_COMPLETE,
-  commandComplete,
-  errorResponse,
-  PARSE_COMPLETE,
-  READY_IDLE,
-  readyForQuery,
-} from '../wire/backend.ts';
+import { CLOSE_COMPLETE, commandComplete, errorResponse, PARSE_COMPLETE, readyForQuery } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
 import { copyFail, FLUSH, SYNC, TERMINATE } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
-import { answerHint } from './hint.ts';
+import type { Commands } from './commands.ts';
 import type { ClientStatements } from './statements.ts';
 
 /** The session that the messages belong to. */
@@ -27,11 +18,17 @@ export interface IntakeOwner {
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   readonly statements: ClientStatements;
-  readonly router: Router;
+  readonly commands: Commands;
+  /** Transaction status of the client. */
+  readonly status: number;
+  /** Whether every statement must be inspected, also those for a connection that the client holds. */
+  readonly inspects: boolean;
   /** The batch is to be sent as soon as there is a connection for it. */
   dispatch(): void;
   /** Ends the session with an error. */
   close(error: PgError): void;
+  /** Answers a batch that ends in a message of this type with an error; inside a transaction, that fails as well. */
+  refuse(error: PgError, type: number): void;
   /** The client said that it leaves. */
   hangUp(cause: string): void;
 }
@@ -130,7 +127,7 @@ export class Intake {
     this.stream = 'drop';
     this.#copyViolation = undefined;
     this.#outbox.push(errorResponse(error));
-    if (sealed) this.#outbox.push(READY_IDLE);
+    if (sealed) this.#outbox.push(readyForQuery(this.#owner.status));
     else this.#skipping = true;
   }
 
@@ -238,6 +235,7 @@ export class Intake {
     if (partial && type === FRONTEND.parse) return this.#refuseLength('general.max_message_size');
     if (this.#skipping) return this.#skip(type);
     if (this.#pendingError !== undefined) return this.#answerPendingError(type);
+    if (!partial && this.#takeCommand(type)) return;
     switch (type) {
       case FRONTEND.query:
         return this.#takeQuery(partial);
@@ -262,25 +260,59 @@ export class Intake {
   }
 
   #takeQuery(partial: boolean): void {
-    const { buffer, start, end } = this.#framer;
-    const { connection, router, phase } = this.#owner;
-    const from = start + HEADER_LENGTH;
-    if (!partial && connection === undefined && this.batch.empty && mayBeHint(buffer, from, end - 1)) {
-      const hint = parseHint(buffer, from, end - 1);
-      const answer = hint === undefined ? undefined : answerHint(hint, router);
-      if (answer !== undefined) return this.#outbox.push(answer);
-    }
     if (!this.#add(partial)) return;
-    if (phase === 'idle' && this.#deallocate()) return;
+    if (this.#owner.phase === 'idle' && this.#deallocate()) return;
     this.#dispatch(partial);
+  }
+
+  /** Answers what is about a routing command; false when it is for a server. */
+  #takeCommand(type: number): boolean {
+    const { commands, phase } = this.#owner;
+    if (phase !== 'idle') return false;
+    if (type === FRONTEND.query) return this.batch.empty && this.#takeCommandQuery();
+    if (type === FRONTEND.sync || type === FRONTEND.flush) {
+      if (!commands.pending) return false;
+      if (type === FRONTEND.sync) this.#endCommands();
+      return true;
+    }
+    const { buffer, start, end } = this.#framer;
+    const wasPending = commands.pending;
+    const answer = commands.take(type, buffer, start, end);
+    if (answer === undefined && !wasPending) return false;
+    if (answer === undefined || !this.batch.empty) this.#owner.refuse(pgError('command_in_batch'), FRONTEND.flush);
+    else this.#answerCommand(answer, FRONTEND.flush);
+    return true;
+  }
+
+  #takeCommandQuery(): boolean {
+    const { buffer, start, end } = this.#framer;
+    const { commands } = this.#owner;
+    const hint = commands.find(buffer, start + HEADER_LENGTH, end - 1);
+    if (hint === undefined) return false;
+    if (this.#answerCommand(commands.run(hint, buffer, end - 1), FRONTEND.query)) this.#endCommands();
+    return true;
+  }
+
+  /** Whether it was carried out. */
+  #answerCommand(answer: Buffer[] | PgError, type: number): boolean {
+    if (!Array.isArray(answer)) {
+      this.#owner.refuse(answer, type);
+      return false;
+    }
+    for (const bytes of answer) this.#outbox.push(bytes);
+    return true;
+  }
+
+  #endCommands(): void {
+    this.#owner.commands.end();
+    this.#outbox.push(readyForQuery(this.#owner.status));
   }
 
   /** SQL's DEALLOCATE of a statement that the client prepared by protocol, whose name no server knows. */
   #deallocate(): boolean {
     const { query, items } = this.batch;
-    const { connection, statements } = this.#owner;
+    const { statements, status } = this.#owner;
     const name = query?.deallocates;
-    const status = connection?.status ?? STATUS.idle;
     if (name === undefined || items.length !== 1 || status === STATUS.failed) return false;
     if (statements.close(Buffer.from(name).toString('latin1')) === undefined) return false;
     this.batch.clear();
@@ -299,7 +331,7 @@ export class Intake {
     if (phase === 'idle' && connection === undefined && items.every(needsNoServer)) {
       for (const { type } of items) this.#outbox.push(type === FRONTEND.parse ? PARSE_COMPLETE : CLOSE_COMPLETE);
       this.batch.clear();
-      this.#outbox.push(READY_IDLE);
+      this.#outbox.push(readyForQuery(this.#owner.status));
       return;
     }
     if (this.#add(false)) this.#dispatch(false);
@@ -331,9 +363,7 @@ export class Intake {
   /** Adds the framer's message to the batch; false when it was malformed and the client is gone. */
   #add(partial: boolean): boolean {
     const { type, buffer, start, end } = this.#framer;
-    const { connection, router } = this.#owner;
-    const inspect = connection === undefined && router.splitting;
-    if (this.batch.add(type, buffer, start, end, partial, inspect)) return true;
+    if (this.batch.add(type, buffer, start, end, partial, this.#owner.inspects)) return true;
     this.#owner.close(pgError('protocol_violation', 'invalid string in message'));
     return false;
   }
@@ -346,7 +376,7 @@ export class Intake {
   #skip(type: number): void {
     if (type !== FRONTEND.sync) return;
     this.#skipping = false;
-    this.#outbox.push(readyForQuery(this.#owner.connection?.status ?? STATUS.idle));
+    this.#outbox.push(readyForQuery(this.#owner.status));
   }
 
   #answerPendingError(type: number): void {

@@ -162,6 +162,7 @@ export class Listener {
     const cluster = this.#context.clusterFor(database, user);
     if (cluster === undefined) throw pgError('unknown_database', database, user);
     if (asksForReplication(parameters)) throw pgError('replication_unsupported');
+    await cluster.prepared();
     const { profile, parameters: reported } = await welcome(cluster, startupSettings(parameters));
     if (socket.destroyed) throw new StartupAborted('the client closed the connection');
     const application_name = parameters.get('application_name') ?? '';

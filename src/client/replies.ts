@@ -25,17 +25,26 @@ export interface RepliesOwner {
   readonly statements: ClientStatements;
   readonly settings: ClientSettings;
   exchangeEnded(status: number): void;
-  /** Sends the batch under way once more. */
+  /** Sends the batch under way once more, on the same connection. */
   repeat(): void;
+  /** Whether what this error, or the loss of the connection, ended may be sent to another server. */
+  rescues(error: ReadonlyMap<string, string> | undefined): boolean;
+  /** Sends it there; `refused` when a replica took it for a write, `crash` when the server was lost without a word. */
+  rescue(refused: boolean, crash: string | undefined): void;
   /** `crashed` when the server did not say why. */
   connectionLost(error: PgError, crashed: boolean): void;
   /** Whether the client has sent more already, without waiting for this reply. */
   readonly pipelines: boolean;
   /** More of the client's messages may be taken now. */
   process(): void;
+  /** A statement changed a function, view, table or the like. */
+  schemaChanged(): void;
   /** An ErrorResponse was passed on. */
   serverFailed(message: Buffer): void;
 }
+
+/** Whether, and where, the batch is sent once more when its exchange is over. */
+type Again = 'no' | 'here' | 'elsewhere' | 'on_primary';
 
 export class Replies implements ExchangeOwner {
   /**
@@ -46,21 +55,38 @@ export class Replies implements ExchangeOwner {
 
   readonly #owner: RepliesOwner;
   readonly #outbox: Outbox;
-  #repeatable = false;
-  #repeating = false;
+  /** Replies that say nothing yet, kept back while the batch may be sent once more. */
+  readonly #held: Buffer[] = [];
+  /** Whether the batch may be sent once more: nothing of its reply has gone to the client. */
+  #guarded = false;
+  /** Whether that may be on another server. */
+  #rescuable = false;
+  #again: Again = 'no';
 
   constructor(owner: RepliesOwner, outbox: Outbox) {
     this.#owner = owner;
     this.#outbox = outbox;
   }
 
-  /** A batch is sent; `repeatable` when it is a whole exchange outside a transaction, kept until its end. */
-  begin(repeatable: boolean): void {
-    this.#repeatable = repeatable;
+  /**
+   * A batch is sent; `repeatable` when it is a whole exchange outside a transaction, kept until its end, `rescuable`
+   * when another server may run it just as well.
+   */
+  begin(repeatable: boolean, rescuable: boolean): void {
+    this.#guarded = repeatable;
+    this.#rescuable = repeatable && rescuable;
+    this.#held.length = 0;
   }
 
   reply(bytes: Buffer): void {
     if (this.#owner.gone) return;
+    if (this.#guarded) {
+      if (saysNothing(bytes)) {
+        this.#held.push(bytes);
+        return;
+      }
+      this.#passHeld();
+    }
     this.#outbox.push(bytes);
     if (this.#outbox.full) this.#owner.connection?.pause();
   }
@@ -81,16 +107,24 @@ export class Replies implements ExchangeOwner {
   }
 
   repeatsAfter(message: Buffer): boolean {
-    if (!this.#repeatable || !isOutdated(message)) return false;
-    this.#repeatable = false;
-    this.#repeating = true;
-    this.#renewStatements('');
+    if (!this.#guarded) return false;
+    if (isOutdated(message)) {
+      this.#again = 'here';
+      this.#renewStatements('');
+    } else {
+      const fields = this.#rescuable ? errorFields(message, 0, message.length) : undefined;
+      if (fields === undefined || !this.#owner.rescues(fields)) return false;
+      this.#again = isRefusal(fields) ? 'on_primary' : 'elsewhere';
+    }
+    this.#guarded = false;
+    this.#held.length = 0;
     return true;
   }
 
   completed(buffer: Buffer, start: number, end: number): void {
     const first = buffer[start];
-    // S: SET; D: DISCARD, DEALLOCATE, DECLARE; R: RESET; P: PREPARE; L: LISTEN. SELECT is passed over at its third letter.
+    // S: SET; D: DISCARD, DEALLOCATE, DECLARE, DROP; R: RESET; P: PREPARE; L: LISTEN; C: CREATE; A: ALTER.
+    // SELECT is passed over at its third letter.
     if (first === 0x53 ? buffer[start + 2] !== 0x54 : !TAG_INITIALS.has(first)) return;
     const { connection, batch, settings } = this.#owner;
     if (connection === undefined) return;
@@ -111,6 +145,7 @@ export class Replies implements ExchangeOwner {
         connection.dirty |= DIRTY.settings;
         break;
       default:
+        if (DDL.test(tag)) this.#owner.schemaChanged();
         // What could not be inspected tells by its tags what it did.
         if ((batch.effects & EFFECT.unknown) !== 0) connection.dirty |= TAG_LEFTOVERS.get(tag) ?? 0;
     }
@@ -137,19 +172,27 @@ export class Replies implements ExchangeOwner {
     const { connection, exchange, settings } = this.#owner;
     settings.settle();
     if (exchange.mixed && connection !== undefined) connection.dirty |= DIRTY.pipeline;
-    if (this.#repeating) {
-      this.#repeating = false;
-      if (!this.#owner.gone) return this.#owner.repeat();
+    const again = this.#again;
+    this.#again = 'no';
+    if (again !== 'no' && !this.#owner.gone) {
+      return again === 'here' ? this.#owner.repeat() : this.#owner.rescue(again === 'on_primary', undefined);
     }
+    this.#passHeld();
     this.#owner.exchangeEnded(status);
   }
 
   connectionLost(cause: string, error: Map<string, string> | undefined): void {
     const { connection, exchange, batch, phase, settings } = this.#owner;
     if (connection === undefined) return;
-    this.instead = undefined;
-    this.#repeating = false;
     settings.settle();
+    const isOurs = this.instead !== undefined;
+    this.instead = undefined;
+    const again = this.#again;
+    this.#again = 'no';
+    if (this.#rescuesLoss(isOurs, again, error)) {
+      return this.#owner.rescue(again === 'on_primary', error === undefined ? cause : undefined);
+    }
+    this.#passHeld();
     const { host, port } = connection.options;
     const loss = lossError({
       server: `${host}:${port}`,
@@ -160,6 +203,24 @@ export class Replies implements ExchangeOwner {
       batch,
     });
     this.#owner.connectionLost(loss, error === undefined);
+  }
+
+  /** Whether the loss of the connection, not of pglynx's making, is to be made good elsewhere. */
+  #rescuesLoss(isOurs: boolean, again: Again, error: ReadonlyMap<string, string> | undefined): boolean {
+    const isUnderWay = this.#guarded || again === 'elsewhere' || again === 'on_primary';
+    const { gone, phase } = this.#owner;
+    if (isOurs || gone || phase !== 'active' || !this.#rescuable || !isUnderWay || !this.#owner.rescues(error))
+      return false;
+    this.#guarded = false;
+    this.#held.length = 0;
+    return true;
+  }
+
+  /** Nothing is kept back any more: the batch cannot be sent again. */
+  #passHeld(): void {
+    this.#guarded = false;
+    for (const bytes of this.#held) this.#outbox.push(bytes);
+    this.#held.length = 0;
   }
 
   /** The client has deallocated its statements, but for those that it prepares after that. */
@@ -178,9 +239,36 @@ export class Replies implements ExchangeOwner {
   }
 }
 
+/** Replies that come before the first that says something: a row, the end of a statement, an error. */
+const PREAMBLE = new Set<number>([
+  BACKEND.parseComplete,
+  BACKEND.bindComplete,
+  BACKEND.closeComplete,
+  BACKEND.parameterDescription,
+  BACKEND.rowDescription,
+  BACKEND.noData,
+]);
+
+/** Whether bytes are nothing but a preamble: whole messages that promise a result. */
+function saysNothing(bytes: Buffer): boolean {
+  let at = 0;
+  while (at < bytes.length) {
+    if (at + HEADER_LENGTH > bytes.length || !PREAMBLE.has(bytes[at])) return false;
+    at += bytes.readUInt32BE(at + 1) + 1;
+  }
+  return at === bytes.length;
+}
+
+/** What a standby says of a write, and of a table that it does not have. */
+export function isRefusal(error: ReadonlyMap<string, string>): boolean {
+  const sqlstate = error.get('C');
+  return sqlstate === '25006' || (sqlstate === '0A000' && error.get('R') === 'get_relation_info');
+}
+
 const QUERY_CANCELED = '57014';
 const UNKNOWN_STATEMENT = '26000';
-const TAG_INITIALS = new Set(['D', 'R', 'P', 'L'].map(letter => letter.charCodeAt(0)));
+const DDL = /^(?:CREATE|ALTER|DROP) /;
+const TAG_INITIALS = new Set(['D', 'R', 'P', 'L', 'C', 'A'].map(letter => letter.charCodeAt(0)));
 const TAG_LEFTOVERS = new Map<string, number>([
   ['SET', DIRTY.settings],
   ['PREPARE', DIRTY.prepared],

@@ -1,41 +1,34 @@
 /** One client after login: finds its batches a server connection, holds it as long as it must, and ends in good order. */
 import type { Socket } from 'node:net';
-import { type PgError, pgError } from '../errors.ts';
+import { PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { Lease, type LeaseOwner, type LeaseSource } from '../pool/lease.ts';
-import { Router } from '../routing/router.ts';
+import type { Inspector } from '../routing/judge.ts';
+import type { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import { Exchange } from '../server/exchange.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import { ClientCounters } from '../stats/counters.ts';
-import { errorResponse } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
-import { Batch, type Inspector, OWN_SYNC } from './batch.ts';
+import { Batch, OWN_SYNC } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
-import { completeMessage, finishExchange } from './farewell.ts';
+import { Commands, type CommandsOwner } from './commands.ts';
+import { type DepartingOwner, Departure } from './departure.ts';
+import { completeMessage } from './farewell.ts';
 import { forwardBatch } from './forward.ts';
 import { Intake, type IntakeOwner } from './intake.ts';
 import { leftovers, sessionLeftovers } from './leftovers.ts';
 import { type LimitedOwner, TimeLimits } from './limits.ts';
+import { SESSION_PHASES, type SessionPhase } from './phases.ts';
 import { applyProfile } from './profile.ts';
 import { Replies, type RepliesOwner } from './replies.ts';
+import { ClientRouting } from './routing.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
-
-/** The phases of a session and what each may become; drawn in docs/STATES.md. */
-export const SESSION_PHASES = {
-  /** Between exchanges; it holds a connection in a transaction and in session mode. */
-  idle: ['waiting', 'active', 'closed'],
-  /** A batch waits for a connection, or for a cancel to be settled. */
-  waiting: ['idle', 'active', 'closed'],
-  /** An exchange is under way. */
-  active: ['idle', 'closed'],
-  closed: [],
-} as const;
-export type SessionPhase = keyof typeof SESSION_PHASES;
+import { Tally } from './tally.ts';
 
 /** What a login found out. */
 export interface SessionLogin {
@@ -56,10 +49,9 @@ export interface SessionContext {
   ended(session: Session, cause: string): void;
 }
 
-/** Milliseconds for the last bytes to reach a client that is being disconnected. */
-const LINGER_MS = 2000;
-
-export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner {
+export class Session
+  implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner, CommandsOwner, DepartingOwner
+{
   readonly id: number;
   readonly database: string;
   readonly user: string;
@@ -67,18 +59,20 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   readonly connected_at = performance.now();
   readonly statements = new ClientStatements();
   readonly settings: ClientSettings;
-  readonly router: Router;
+  readonly commands: Commands;
   readonly exchange: Exchange;
   phase: SessionPhase = 'idle';
   connection: ServerConnection | undefined;
 
   readonly #socket: Socket;
-  readonly #outbox: Outbox;
+  readonly #departure: Departure;
   readonly #context: SessionContext;
   readonly #intake: Intake;
   readonly #replies: Replies;
   readonly #limits: TimeLimits;
   readonly #lease: Lease;
+  readonly #routing: ClientRouting;
+  readonly #tally = new Tally(this.counters);
   readonly #startup: SettingsProfile;
   #cluster: Cluster;
   #pool: LeaseSource | undefined;
@@ -86,7 +80,8 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   #failedCheckouts = 0;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
-  #xact_started_at = 0;
+  /** Whether the batch under way was sent to another server once already. */
+  #rescued = false;
 
   constructor(socket: Socket, framer: Framer, outbox: Outbox, login: SessionLogin, context: SessionContext) {
     const { cluster, profile } = login;
@@ -94,20 +89,35 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     this.database = login.database;
     this.user = login.user;
     this.settings = new ClientSettings(profile, login.application_name, cluster);
-    this.router = new Router(cluster.settings);
+    this.#routing = new ClientRouting(context.inspector, this.settings, cluster);
+    this.commands = new Commands(this);
     this.#socket = socket;
-    this.#outbox = outbox;
     this.#context = context;
     this.#cluster = cluster;
     this.#startup = profile;
-    const { inspector } = context;
     const { statements, settings } = this;
-    const batch = new Batch({ inspector, catalog: cluster.statements, statements, settings });
+    const { judge } = this.#routing;
+    const batch = new Batch({ judge, catalog: cluster.statements, statements, settings });
     this.#intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
+    this.#departure = new Departure(this, socket, outbox, this.#intake);
     this.#limits = new TimeLimits(this, this.#intake, this.#replies);
     this.exchange = new Exchange(this.#replies, false);
     this.#lease = new Lease(this, profile);
+  }
+
+  get router(): Router {
+    return this.#routing.router;
+  }
+
+  /** Transaction status as the client knows it. */
+  get status(): number {
+    return this.connection?.status ?? STATUS.idle;
+  }
+
+  /** Whether statements must be inspected. */
+  get inspects(): boolean {
+    return this.#routing.inspects(this.connection !== undefined);
   }
 
   get application_name(): string {
@@ -133,6 +143,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     return this.#intake.pipelines;
   }
 
+  get connect_timeout(): number {
+    return this.#cluster.settings.connect_timeout;
+  }
+
   get #inSessionMode(): boolean {
     return this.#cluster.settings.pool_mode === 'session';
   }
@@ -150,7 +164,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     socket.on('error', error => {
       cause = error.message;
     });
-    socket.on('close', () => this.#lose(cause));
+    socket.on('close', () => this.#departure.lose(cause));
     this.process();
   }
 
@@ -165,17 +179,20 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   }
 
   close(error: PgError): void {
-    if (this.phase === 'closed') return;
-    error.severity = 'FATAL';
-    // Behind a part of a message it would be taken for the rest of it.
-    const inMessage = this.exchange.torn || this.connection?.inMessage === true;
-    if (!inMessage) this.#outbox.push(errorResponse(error));
-    this.hangUp(error.message);
+    this.#departure.close(error);
   }
 
   hangUp(cause: string): void {
-    this.#outbox.end();
-    this.#leave(cause);
+    this.#departure.hangUp(cause);
+  }
+
+  ended(cause: string): void {
+    this.#to('closed');
+    this.#context.ended(this, cause);
+  }
+
+  withdraw(): void {
+    this.#cluster.withdraw(this.#lease);
   }
 
   /** Ends the session as soon as it is between transactions: now, or after the exchange that gets it there. */
@@ -200,9 +217,39 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     this.#limits.enforce(now, this.#cluster.settings);
   }
 
+  /** The rows of EXPLAIN ROUTE. */
+  explain(buffer: Buffer, start: number, end: number): string[][] {
+    return this.#routing.explain(buffer, start, end, this.#pool);
+  }
+
+  unfit(): PgError | undefined {
+    return this.#routing.unfit(this.#pool);
+  }
+
+  refuse(error: PgError, type: number): void {
+    this.counters.error_count++;
+    this.commands.end();
+    const { connection, batch } = this;
+    if (connection === undefined || (this.phase === 'idle' && connection.status !== STATUS.transaction)) {
+      const { judged } = batch.demand;
+      const isWhole = type !== FRONTEND.flush && !batch.empty;
+      const mayBegin = judged.length === 0 || judged.some(({ statement }) => statement.transaction !== 'none');
+      batch.abandon();
+      // Statements sent behind a BEGIN that never ran would run by themselves.
+      if (isWhole && mayBegin && this.pipelines) return this.close(error);
+      return this.#intake.fail(error, type !== FRONTEND.flush);
+    }
+    this.#replies.instead = { error, ofCancel: false };
+    this.#intake.stream = 'drop';
+    batch.poison(error.message, type);
+    this.dispatch();
+  }
+
   dispatch(): void {
     const connection = this.connection;
-    if (this.phase === 'active') this.#send();
+    const refusal = connection === undefined ? undefined : this.#routing.refusal(this.batch.demand, this.#pool);
+    if (refusal !== undefined) this.refuse(refusal, this.batch.endType);
+    else if (this.phase === 'active') this.#send();
     else if (connection === undefined) this.#claim();
     else if (connection.canceling) {
       this.#to('waiting');
@@ -222,7 +269,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     connection.holder = this.#replies;
     this.settings.begin();
     connection.application_name = this.settings.application_name;
-    this.#xact_started_at = now;
+    this.#tally.xact_started_at = now;
     if (this.#inSessionMode || connection.profile === this.settings.profile || this.#applyProfile(connection)) {
       this.#send();
       this.process();
@@ -243,7 +290,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
 
   exchangeEnded(status: number): void {
     const now = performance.now();
-    this.#count(status, now);
+    this.#tally.exchangeEnded(status, this.#limits.began_at, now, this.connection, this.#pool);
+    if (status === STATUS.idle) this.#routing.transactionEnded(now);
+    this.#rescued = false;
     this.batch.clear();
     if (this.phase === 'closed') return this.release();
     this.#to('idle');
@@ -252,6 +301,10 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (status === STATUS.idle && !this.#inSessionMode) this.release();
     if (this.#draining !== undefined) this.drain(this.#draining);
     this.process();
+  }
+
+  schemaChanged(): void {
+    this.#routing.schemaChanged();
   }
 
   serverFailed(message: Buffer): void {
@@ -264,17 +317,31 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
   repeat(): void {
     const { connection, batch, exchange } = this;
     if (connection === undefined) return;
-    for (const { type, name, statement, taken, undo } of batch.items) {
-      if (statement !== undefined && statement === connection.statements.unnamed)
-        connection.statements.unnamed = undefined;
-      if (type === FRONTEND.parse && statement !== undefined && taken === undefined) {
-        this.statements.define(name, statement);
-      } else if (type === FRONTEND.close || type === FRONTEND.query) this.statements.close(name);
-      else if (type === FRONTEND.execute && undo !== undefined) this.statements.drop(name);
-    }
+    batch.assume(connection);
     exchange.reset();
     connection.enqueue(exchange);
     forwardBatch(batch, connection, exchange);
+  }
+
+  rescues(error: ReadonlyMap<string, string> | undefined): boolean {
+    return this.#routing.rescues(error, this.#pool);
+  }
+
+  rescue(refused: boolean, crash: string | undefined): void {
+    const pool = this.#pool;
+    if (pool === undefined) return;
+    this.#routing.rescued(this.batch.demand, refused, pool);
+    if (crash !== undefined) pool.lost(crash);
+    if (this.connection?.state === 'closed') {
+      this.connection = undefined;
+      this.#pool = undefined;
+    } else this.release();
+    this.batch.assume(undefined);
+    this.#rescued = true;
+    this.#to('idle');
+    this.#to('waiting');
+    this.#lease.role = refused ? 'primary' : 'any';
+    this.#cluster.leaseElsewhere(this.#lease, pool);
   }
 
   connectionLost(error: PgError, crashed: boolean): void {
@@ -295,11 +362,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
 
   #claim(): void {
     if (this.#cluster.retired && !this.#changeCluster()) return;
-    const { read, sealed, preparesOnly } = this.batch;
-    const shard = this.#cluster.firstShard;
-    const hasReplica = this.#cluster.has('replica', shard);
-    const session = this.#inSessionMode;
-    const route = this.router.route({ shard, read, open: !sealed && !preparesOnly, session, hasReplica });
+    const { sealed, preparesOnly, demand, endType } = this.batch;
+    const route = this.#routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
+    if (route instanceof PgError) return this.refuse(route, endType);
     this.#lease.role = route.role;
     this.#lease.shard = route.shard;
     this.#lease.startup = this.#inSessionMode ? this.#startup : this.#cluster.defaults;
@@ -315,7 +380,7 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
       return false;
     }
     this.#cluster = cluster;
-    this.router.configure(cluster.settings);
+    this.#routing.configure(cluster);
     return true;
   }
 
@@ -334,7 +399,9 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     const isApart = begins && connection.status === STATUS.idle;
     if (isApart && batch.preparesOnly) batch.sealItself();
     const last = batch.items.at(-1)?.type;
-    this.#replies.begin(isApart && (last === FRONTEND.sync || last === OWN_SYNC));
+    const isWhole = isApart && (last === FRONTEND.sync || last === FRONTEND.query || last === OWN_SYNC);
+    this.#replies.begin(isWhole, batch.read === true && !this.#rescued && !this.#inSessionMode);
+    this.#routing.sent(batch.demand, this.#tally.uses, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
@@ -354,26 +421,6 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     });
   }
 
-  #count(status: number, now: number): void {
-    const query_time_us = (now - this.#limits.began_at) * 1000;
-    const inTransaction = status !== STATUS.idle;
-    this.counters.query_count++;
-    if (!inTransaction) this.counters.xact_count++;
-    const { connection } = this;
-    if (connection !== undefined) {
-      connection.counters.query_count++;
-      if (!inTransaction) connection.counters.xact_count++;
-    }
-    const counters = this.#pool?.counters;
-    if (counters === undefined) return;
-    counters.query_count++;
-    counters.query_time_us += query_time_us;
-    if (inTransaction) return;
-    counters.xact_count++;
-    counters.xact_time_us += (now - this.#xact_started_at) * 1000;
-    this.#xact_started_at = now;
-  }
-
   /** Gives the connection back. */
   release(): void {
     const connection = this.connection;
@@ -386,42 +433,6 @@ export class Session implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwne
     if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);
-  }
-
-  /**
-   * The client's socket is closed. What it sent before a goodbye takes place as in PostgreSQL, but reads are for nobody;
-   * what takes longer than connect_timeout goes on without a place in the pool.
-   */
-  #lose(cause: string): void {
-    const isBusy = this.phase === 'active' || this.phase === 'waiting';
-    if (!isBusy || !this.#intake.endsInGoodbye) return this.#leave(cause);
-    this.#outbox.full = false;
-    this.connection?.resume();
-    if (this.batch.read === true) this.cancel();
-    const leave = () => {
-      const text = 'a statement went on after its client had said goodbye';
-      if (this.phase === 'active') this.connection?.close(text, new Map([['M', text]]));
-      this.#leave(cause);
-    };
-    setTimeout(leave, this.#cluster.settings.connect_timeout).unref();
-  }
-
-  /** The client is gone: what it holds is made fit for the next one. */
-  #leave(cause: string): void {
-    if (this.phase === 'closed') return;
-    const { phase, connection } = this;
-    this.#to('closed');
-    this.#context.ended(this, cause);
-    // Nothing has been sent of what waits.
-    if (phase === 'waiting') this.#intake.stream = 'drop';
-    if (phase === 'waiting' && connection === undefined) this.#cluster.withdraw(this.#lease);
-    else if (phase === 'active' && connection !== undefined) {
-      finishExchange(connection, this.exchange, this.#intake, this.#cluster.settings.connect_timeout);
-    } else this.release();
-    const socket = this.#socket;
-    // What still comes is dropped, so that the end of it is seen.
-    socket.resume();
-    setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 
   #to(phase: SessionPhase): void {

@@ -63,11 +63,21 @@ export class ClientSettings {
     this.application_name = this.#before.application_name;
   }
 
-  /** Whether the server may read `text` otherwise than the grammar does: backslashes in strings, shifted encodings. */
-  misleads(text: string): boolean {
-    if (this.#now('standard_conforming_strings') === 'off' && text.includes('\\')) return true;
+  /** Whether plain strings have backslash escapes: standard_conforming_strings is off. */
+  get backslashes(): boolean {
+    return this.#now('standard_conforming_strings') === 'off';
+  }
+
+  /** Whether client and database use UTF8, so that servers store strings as they come. */
+  get utf8(): boolean {
+    return this.#now('client_encoding') === 'UTF8' && this.#now('server_encoding') === 'UTF8';
+  }
+
+  /** Whether the server may read `text` otherwise than the grammar does: shifted encodings, escapes in doubt. */
+  misleads(text: Buffer): boolean {
     const encoding = this.#now('client_encoding');
-    return encoding !== 'UTF8' && encoding !== undefined && SHIFTED_ENCODINGS.test(encoding);
+    if (encoding !== 'UTF8' && encoding !== undefined && SHIFTED_ENCODINGS.test(encoding)) return true;
+    return this.#altered !== undefined && text.includes(BACKSLASH);
   }
 
   /** What a setting that servers report is now: the client's wish, or the server's own. */
@@ -81,6 +91,8 @@ export class ClientSettings {
     this.resetting = true;
   }
 }
+
+const BACKSLASH = 0x5c;
 
 /** Counts exchanges that change settings. */
 let nextAltered = 0;

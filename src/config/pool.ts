@@ -264,7 +264,7 @@ const sharding = {
     .string()
     .transform(shardingKey)
     .refine(
-      key => /^[^.]+\.[^.]+(\.[^.]+)?$/.test(key),
+      key => /^(\*|([^.*]+\.)?[^.*]+)\.[^.*]+$/.test(key),
       'must be "table.column", "schema.table.column", "*.column" or "column"',
     )
     .optional()
@@ -284,7 +284,7 @@ const sharding = {
     unset: 'none',
     description: 'Finds a shard number in a comment; the first group is the number.',
   }),
-  regex_search_limit: integer(0).default(1000).register(settingInfo, {
+  regex_search_limit: integer(0, 65_536).default(1000).register(settingInfo, {
     reload: 'pools',
     description: 'Bytes at the start of a statement in which the two expressions look.',
   }),

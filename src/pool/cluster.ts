@@ -1,14 +1,21 @@
 /** One cluster: shards x servers of one database and user; finds each lease a pool, and keeps what its clients share. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { type PgError, pgError } from '../errors.ts';
 import type { ConnectOptions, ServerConnection } from '../server/connection.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
+import type { Catalog } from '../sql/catalog.ts';
+import type { Statement } from '../sql/statement.ts';
+import type { Activity } from './activity.ts';
 import { choose, serves } from './balancer.ts';
+import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
-import type { Lease, Role } from './lease.ts';
+import type { Lease, LeaseSource, Role } from './lease.ts';
 import { type FailureReason, Pool, type PoolOwner } from './pool.ts';
+import { RouteTable } from './routes.ts';
+import { SchemaReader } from './schema.ts';
 
 /** Where a cluster reports what operators want to know. */
 export interface ClusterLog {
@@ -39,12 +46,20 @@ export class Cluster implements PoolOwner {
   /** What a server, the primary if there is one, reports of its settings when nothing was asked of it. */
   baseline: ReadonlyMap<string, string> | undefined;
 
+  readonly directory: Directory;
+  readonly routes = new RouteTable();
+  /** What is known of the database's own functions, views and tables. */
+  readonly schema: SchemaReader;
+  /** What was written of late, if reads depend on it. */
+  readonly activity: Activity | undefined;
+
   /** The pools of each shard that may serve a role. */
   readonly #byRole: readonly Readonly<Record<Role, readonly Pool[]>>[];
 
-  constructor(settings: ClusterSettings, context: ClusterContext) {
+  constructor(settings: ClusterSettings, context: ClusterContext, activity?: Activity) {
     this.settings = settings;
     this.context = context;
+    this.activity = settings.activity.enabled ? activity : undefined;
     this.bans = new BanList(settings.ban_time);
     this.shards = settings.shards.map(shard => {
       let replicas = 0;
@@ -65,6 +80,12 @@ export class Cluster implements PoolOwner {
       primary: pools.filter(pool => serves(pool, 'primary')),
       replica: pools.filter(pool => serves(pool, 'replica')),
     }));
+    this.directory = new Directory(this, Math.random);
+    this.schema = new SchemaReader(this, this.directory.key !== undefined);
+  }
+
+  get catalog(): Catalog {
+    return this.schema.catalog;
   }
 
   get defaults(): SettingsProfile {
@@ -94,6 +115,15 @@ export class Cluster implements PoolOwner {
     this.#place(lease);
   }
 
+  /** The same, but not of the server that failed it. */
+  leaseElsewhere(lease: Lease, failed: LeaseSource): void {
+    lease.since = performance.now();
+    lease.tried.length = 0;
+    lease.tried.push(failed);
+    lease.cause = 'it failed a read, which was to run elsewhere';
+    this.#place(lease);
+  }
+
   /** Takes back a lease that has not been served. */
   withdraw(lease: Lease): void {
     lease.pool?.withdraw(lease);
@@ -102,6 +132,35 @@ export class Cluster implements PoolOwner {
   /** Whether a server of this role is configured in this shard. */
   has(role: 'primary' | 'replica', shard: number): boolean {
     return this.shards[shard]?.some(pool => pool.address.role === role) ?? false;
+  }
+
+  /** Resolves when statements can find their shards, or when that has taken too long to wait for. */
+  async prepared(): Promise<void> {
+    if (this.directory.key === undefined) return;
+    this.schema.start();
+    await Promise.race([this.schema.ready, sleep(this.settings.connect_timeout, undefined, { ref: false })]);
+  }
+
+  /** Whether the shard of this server has another. */
+  hasOther({ address }: LeaseSource): boolean {
+    return (this.shards[address.shard]?.length ?? 0) > 1;
+  }
+
+  /** Whether no server of the shard is banned. */
+  isHealthy(shard: number): boolean {
+    if (this.bans.entries.size === 0) return true;
+    const now = Date.now();
+    return !this.shards[shard]?.some(pool => this.bans.isBanned(pool, now));
+  }
+
+  /** A read is sent to another server, since this one refused it as a write, or was lost; told once a template. */
+  replayed(statement: Statement, refused: boolean, { address }: LeaseSource): void {
+    if (!this.routes.replayed(statement)) return;
+    const fields = { cluster: this.name, server: address.name, template: statement.template };
+    const text = refused
+      ? 'A replica refused a read as a write; it was run on the primary, where it goes from now on'
+      : 'A read was lost with its server and run on another';
+    this.context.log.warn(fields, text);
   }
 
   /** Opens connections to every server before a client asks for one. */
@@ -117,6 +176,7 @@ export class Cluster implements PoolOwner {
   /** Ends all pools: those of clients still at work when they are done. */
   retire(): void {
     this.retired = true;
+    this.schema.stop();
     for (const pool of this.pools) pool.retire();
   }
 

@@ -1,5 +1,6 @@
 /** The clusters of a process by database and user, replaced as a whole by a reload. */
 import type { ClusterSettings } from '../config/cluster.ts';
+import { Activity } from './activity.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
 
 export class Registry {
@@ -22,10 +23,22 @@ export class Registry {
   replace(settings: readonly ClusterSettings[], isUnchanged: (settings: ClusterSettings) => boolean): void {
     const before = this.#clusters;
     this.#clusters = new Map();
+    /** Users of one database read each other's writes. */
+    const activities = new Map<string, Activity>();
+    for (const { settings: known, activity } of before.values()) {
+      if (
+        activity !== undefined &&
+        settings.some(wanted => isUnchanged(wanted) && wanted.database === known.database)
+      ) {
+        activities.set(known.database, activity);
+      }
+    }
     for (const wanted of settings) {
       const name = key(wanted.database, wanted.username);
       const kept = isUnchanged(wanted) ? before.get(name) : undefined;
-      this.#clusters.set(name, kept ?? new Cluster(wanted, this.#context));
+      const activity = activities.get(wanted.database) ?? new Activity(wanted.activity);
+      activities.set(wanted.database, activity);
+      this.#clusters.set(name, kept ?? new Cluster(wanted, this.#context, activity));
       if (kept !== undefined) before.delete(name);
     }
     for (const cluster of before.values()) cluster.retire();

@@ -1,6 +1,9 @@
-/** Decides for one client where each statement goes, from its commands, the pool's settings and the grammar. */
+/** Decides for one client where each batch goes, from its commands, comments, the pool's settings and the grammar. */
+import { type PgError, pgError } from '../errors.ts';
+import type { Sharder } from '../sharding/sharder.ts';
+import type { Demand } from './demand.ts';
 import type { Hint } from './hints.ts';
-import type { Route } from './route.ts';
+import type { Route, RouteReason, ShardReason } from './route.ts';
 
 /** The settings that decide. */
 export interface RoutingSettings {
@@ -9,73 +12,239 @@ export interface RoutingSettings {
   readonly primary_reads_enabled: boolean;
 }
 
-/** What a batch asks of a route. */
+/** What a router knows of the cluster that it routes for. */
+export interface RoutingContext {
+  readonly settings: RoutingSettings;
+  readonly sharder: Sharder;
+  /** Whether a replica is configured in this shard. */
+  hasReplica(shard: number): boolean;
+  /** The shard of a statement that names none. */
+  defaultShard(): number;
+  /** Any shard, at random. */
+  anyShard(): number;
+}
+
+/** What a batch asks of a route beside its {@link Demand}. */
 export interface RouteInput {
-  readonly shard: number;
-  /** Whether every statement is provably a read; undefined when none was inspected. */
-  readonly read: boolean | undefined;
   /** Whether statements run before the batch has ended, so that a write may follow. */
   readonly open: boolean;
   /** Whether the client keeps the connection it gets now to its end. */
   readonly session: boolean;
-  /** Whether a replica is configured in the shard. */
-  readonly hasReplica: boolean;
+  /** Why reads of these tables must not go to a replica now; undefined when they may. */
+  readonly stale: 'initializing' | 'recently_written' | undefined;
 }
+
+/** A shard and how it was found. */
+interface Place {
+  readonly shard: number;
+  readonly shardReason: ShardReason;
+  readonly how: string;
+}
+
+type FixedRole = 'primary' | 'replica' | 'any';
 
 /** One client's choices, sticky until it changes them, and the decisions that follow. */
 export class Router {
-  #settings: RoutingSettings;
+  #context: RoutingContext;
   /** The role fixed by SET SERVER ROLE; `auto` splits reads and writes; undefined follows the pool's settings. */
-  #chosen: 'primary' | 'replica' | 'any' | 'auto' | undefined;
+  #role: FixedRole | 'auto' | undefined;
   #primaryReads: boolean | undefined;
+  /** The shard fixed by SET SHARD or SET SHARDING KEY. */
+  #shard: { readonly shard: number; readonly how: string } | undefined;
 
-  constructor(settings: RoutingSettings) {
-    this.#settings = settings;
+  constructor(context: RoutingContext) {
+    this.#context = context;
   }
 
-  /** A reload changed the pool's settings; the client's choices stay. */
-  configure(settings: RoutingSettings): void {
-    this.#settings = settings;
+  /** A reload changed the pool; the client's choices stay, unless their shard is gone. */
+  configure(context: RoutingContext): void {
+    this.#context = context;
+    if (this.#shard !== undefined && this.#shard.shard >= context.sharder.shards) this.#shard = undefined;
   }
 
-  /** Whether statements must be inspected to be routed. */
+  /** Whether statements must be inspected to find their role. */
   get splitting(): boolean {
-    return this.#chosen === undefined ? this.#settings.read_write_splitting : this.#chosen === 'auto';
+    return this.#role === undefined ? this.#context.settings.read_write_splitting : this.#role === 'auto';
   }
 
   /** Whether reads may go to the primary as well. */
   get primaryReads(): boolean {
-    return this.#primaryReads ?? this.#settings.primary_reads_enabled;
+    return this.#primaryReads ?? this.#context.settings.primary_reads_enabled;
   }
 
   /** What SHOW SERVER ROLE answers. */
   get serverRole(): string {
-    return this.splitting ? 'auto' : (this.#fixedRole ?? 'any');
+    return this.splitting ? 'auto' : this.#fixedRole;
   }
 
-  get #fixedRole(): 'primary' | 'replica' | 'any' | undefined {
-    return this.#chosen === undefined || this.#chosen === 'auto' ? this.#settings.default_role : this.#chosen;
+  /** The shard that the client chose; undefined when it chose none. */
+  get chosenShard(): number | undefined {
+    return this.#shard?.shard;
   }
 
-  /** Carries out a SET command. */
-  apply(hint: Hint): void {
-    if (hint.command === 'set_server_role') this.#chosen = hint.value === 'default' ? undefined : hint.value;
-    else if (hint.command === 'set_primary_reads') {
-      this.#primaryReads = hint.value === 'default' ? undefined : hint.value === 'on';
+  get #fixedRole(): FixedRole {
+    return this.#role === undefined || this.#role === 'auto' ? this.#context.settings.default_role : this.#role;
+  }
+
+  /** Carries out a SET command unless `unfit` says afterwards why its choice cannot be followed. */
+  attempt(hint: Hint, unfit: () => PgError | undefined): PgError | undefined {
+    const before = { role: this.#role, primaryReads: this.#primaryReads, shard: this.#shard };
+    const refusal = this.apply(hint) ?? unfit();
+    if (refusal === undefined) return undefined;
+    this.#role = before.role;
+    this.#primaryReads = before.primaryReads;
+    this.#shard = before.shard;
+    return refusal;
+  }
+
+  /** Carries out a SET command; the error when it asks for what there is not, and nothing has changed. */
+  apply(hint: Hint): PgError | undefined {
+    switch (hint.command) {
+      case 'set_server_role':
+        this.#role = hint.value === 'default' ? undefined : hint.value;
+        return undefined;
+      case 'set_primary_reads':
+        this.#primaryReads = hint.value === 'default' ? undefined : hint.value === 'on';
+        return undefined;
+      case 'set_shard':
+        return this.#chooseShard(hint.value);
+      case 'set_sharding_key':
+        return this.#chooseKey(hint.value);
+      case 'invalid':
+        return pgError('invalid_command', hint.message);
+      default:
+        return undefined;
     }
   }
 
-  route(input: RouteInput): Route {
-    const { shard } = input;
-    if (!this.splitting) {
-      return { shard, role: this.#fixedRole ?? 'any', reason: this.#chosen === undefined ? 'default_role' : 'chosen' };
-    }
-    if (input.session) return { shard, role: 'primary', reason: 'session_mode' };
-    if (input.read === undefined) return { shard, role: 'primary', reason: 'not_inspected' };
-    if (!input.read) return { shard, role: 'primary', reason: 'write' };
-    if (input.open) return { shard, role: 'primary', reason: 'open_batch' };
-    if (this.primaryReads) return { shard, role: 'any', reason: 'read' };
-    if (!input.hasReplica) return { shard, role: 'primary', reason: 'read_without_replica' };
-    return { shard, role: 'replica', reason: 'read' };
+  /** The route of a batch, or why it has none: then it must not run. */
+  route(demand: Demand, input: RouteInput): Route | PgError {
+    const place = this.#place(demand);
+    if ('sqlstate' in place) return place;
+    const { shard, shardReason, how } = place;
+    const { shareable } = demand;
+    const decided = (role: FixedRole, reason: RouteReason): Route => ({
+      shard,
+      role,
+      reason,
+      shardReason,
+      how,
+      shareable,
+    });
+    const asked = demand.wish?.role;
+    if (asked !== undefined) return decided(asked, 'comment');
+    if (!this.splitting) return decided(this.#fixedRole, this.#role === undefined ? 'default_role' : 'chosen');
+    if (input.session) return decided('primary', 'session_mode');
+    if (demand.read === undefined) return decided('primary', 'not_inspected');
+    if (!demand.read) return decided('primary', 'write');
+    if (input.open) return decided('primary', 'open_batch');
+    if (input.stale !== undefined) return decided('primary', input.stale);
+    if (this.primaryReads) return decided('any', 'read');
+    if (!this.#context.hasReplica(shard)) return decided('primary', 'read_without_replica');
+    return decided('replica', 'read');
   }
+
+  /** Whether a batch may run on the connection to `shard` that the client holds; the error when it may not. */
+  refusalOn(shard: number, demand: Demand): PgError | undefined {
+    if (this.#context.sharder.shards === 1)
+      return demand.wish?.error === undefined ? undefined : wrongComment(demand.wish.error);
+    const wished = this.#wished(demand);
+    if (wished !== undefined && 'sqlstate' in wished) return wished;
+    if (wished !== undefined)
+      return wished.shard === shard ? undefined : pgError('other_shard', shard, wished.shard, wished.how);
+    const { answer } = demand;
+    if (demand.error !== undefined && this.#shard === undefined) return demand.error;
+    if (answer.kind === 'one' && answer.shard !== shard) return pgError('other_shard', shard, answer.shard, answer.how);
+    return this.#refusal(demand, shard, this.#shard !== undefined, 'the transaction');
+  }
+
+  #place(demand: Demand): Place | PgError {
+    const { sharder } = this.#context;
+    const { wish } = demand;
+    const asked = wish === undefined ? undefined : this.#wished(demand);
+    if (asked !== undefined && 'sqlstate' in asked) return asked;
+    if (demand.error !== undefined && asked === undefined && this.#shard === undefined) return demand.error;
+    if (sharder.shards === 1) return { shard: 0, shardReason: 'only_shard', how: '' };
+    if (asked !== undefined) {
+      const refusal = this.#refusal(demand, asked.shard, true, 'a comment');
+      return refusal ?? { ...asked, shardReason: 'comment' };
+    }
+    if (this.#shard !== undefined) {
+      const refusal = this.#refusal(demand, this.#shard.shard, true, this.#shard.how);
+      return refusal ?? { ...this.#shard, shardReason: 'chosen' };
+    }
+    const { answer } = demand;
+    if (answer.kind === 'one') return { shard: answer.shard, shardReason: 'key', how: answer.how };
+    if (answer.kind !== 'none') return refused(demand);
+    return { shard: this.#context.defaultShard(), shardReason: 'default', how: '' };
+  }
+
+  /**
+   * Why rows of a batch must not be sought or put on `shard`. Where the client itself has named the shard, it may read
+   * whatever is there, and it may run what pglynx cannot place; a row that belongs elsewhere it may not write.
+   */
+  #refusal(demand: Demand, shard: number, isNamed: boolean, by: string): PgError | undefined {
+    const { answer } = demand;
+    if (answer.kind === 'none' || (answer.kind === 'one' && answer.shard === shard)) return undefined;
+    if (answer.kind === 'one') {
+      return isNamed && demand.read === true
+        ? undefined
+        : pgError('key_elsewhere', answer.how, answer.shard, shard, by);
+    }
+    if (answer.kind === 'several') return isNamed && demand.read === true ? undefined : refused(demand);
+    return isNamed ? undefined : refused(demand);
+  }
+
+  /** The shard that comments name. */
+  #wished({ wish }: Demand): { readonly shard: number; readonly how: string } | PgError | undefined {
+    if (wish === undefined) return undefined;
+    if (wish.error !== undefined) return wrongComment(wish.error);
+    const { sharder } = this.#context;
+    if (wish.shard !== undefined) {
+      if (wish.shard < sharder.shards) return { shard: wish.shard, how: `shard ${wish.shard}` };
+      return pgError('unknown_shard', wish.shard, sharder.shards, '');
+    }
+    if (wish.sharding_key === undefined) return undefined;
+    const shard = sharder.shardOfText(wish.sharding_key);
+    if (shard === undefined)
+      return wrongComment(`${JSON.stringify(wish.sharding_key)} is no sharding key of this pool`);
+    return { shard, how: `key ${wish.sharding_key}` };
+  }
+
+  #chooseShard(value: number | 'any' | 'default'): PgError | undefined {
+    const { shards } = this.#context.sharder;
+    if (value === 'default') this.#shard = undefined;
+    else if (value === 'any') {
+      const shard = this.#context.anyShard();
+      this.#shard = { shard, how: `SET SHARD TO ANY, which was ${shard}` };
+    } else if (value < shards) this.#shard = { shard: value, how: `SET SHARD TO ${value}` };
+    else {
+      const staying = this.#shard === undefined ? '' : `; staying on shard ${this.#shard.shard}`;
+      return pgError('unknown_shard', value, shards, staying);
+    }
+    return undefined;
+  }
+
+  #chooseKey(value: string): PgError | undefined {
+    const shard = this.#context.sharder.shardOfText(value);
+    if (shard === undefined)
+      return pgError('invalid_command', `${JSON.stringify(value)} is no sharding key of this pool`);
+    this.#shard = { shard, how: `SET SHARDING KEY TO ${value}` };
+    return undefined;
+  }
+}
+
+function refused({ answer }: Demand): PgError {
+  switch (answer.kind) {
+    case 'several':
+      return pgError('several_shards', answer.shards.join(', '), answer.how);
+    case 'every':
+      return pgError('every_shard', answer.how);
+    default:
+      return pgError('shard_refused', 'how' in answer ? answer.how : '');
+  }
+}
+
+function wrongComment(message: string): PgError {
+  return pgError('invalid_comment', message);
 }

@@ -86,8 +86,6 @@ export class ServerConnection {
   #cancelsSettled: (() => void)[] = [];
   /** Whom the current message is passed on to; undefined when it goes nowhere. */
   #receiver: ExchangeOwner | undefined;
-  /** Whether what has been gathered waits for the next message. */
-  #holding = false;
   readonly #run = new Run();
   #writers = new Set<{ drained(): void }>();
 
@@ -195,7 +193,6 @@ export class ServerConnection {
     if (this.#exchanges[0] !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
       this.#run.flush();
-      exchange.begun = true;
       if (!exchange.silent) exchange.owner.reply(local);
     }
   }
@@ -310,7 +307,7 @@ export class ServerConnection {
       else if (this.#receiver !== undefined) this.#run.add(framer, this.#receiver);
       if (this.#state === 'closed') return;
     }
-    if (!this.#holding) this.#run.flush();
+    this.#run.flush();
   }
 
   /** A message, or the head of a long one. */
@@ -328,7 +325,7 @@ export class ServerConnection {
     }
     if (type === BACKEND.errorResponse && this.#isFatal()) return;
     if (exchange === undefined) return this.#broken(`an unexpected message of type ${String.fromCharCode(type)}`);
-    if (type === BACKEND.errorResponse && !exchange.begun && exchange.sealed && this.#repeats(exchange)) return;
+    if (type === BACKEND.errorResponse && exchange.sealed && this.#repeats(exchange)) return;
     this.passLocal(exchange);
     const step = exchange.step(type);
     switch (step) {
@@ -344,14 +341,14 @@ export class ServerConnection {
         exchange.settle();
         break;
       case STEP.copyIn:
-        this.#passOwned(exchange);
+        this.#pass();
         exchange.beginCopyIn();
         this.#run.flush();
         exchange.owner.copyChanged();
         break;
       default:
         if (type === BACKEND.errorResponse) return this.#error(exchange, step === STEP.skip);
-        this.#passOwned(exchange);
+        this.#pass();
         if (type === BACKEND.commandComplete)
           exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
         if (type === BACKEND.commandComplete && exchange.complete()) exchange.owner.copyChanged();
@@ -362,21 +359,15 @@ export class ServerConnection {
 
   /** Keeps an error and all that follows it from the client when the exchange's owner will repeat it. */
   #repeats(exchange: Exchange): boolean {
+    if (exchange.silent) return false;
     const { buffer, start, end } = this.#framer;
-    if (exchange.silent || !exchange.owner.repeatsAfter(buffer.subarray(start, end))) return false;
+    this.#run.flush();
+    if (!exchange.owner.repeatsAfter(buffer.subarray(start, end))) return false;
     exchange.silent = true;
     this.#receiver = undefined;
-    this.#holding = false;
-    this.#run.drop();
-    exchange.skip();
+    // After the error of a simple query its ReadyForQuery comes by itself.
+    if (exchange.head !== OWED.query) exchange.skip();
     return true;
-  }
-
-  #passOwned(exchange: Exchange): void {
-    // A ParameterDescription may be all that comes before the error after which the exchange is repeated.
-    this.#holding = this.#framer.type === BACKEND.parameterDescription && !exchange.begun && exchange.sealed;
-    if (!this.#holding) exchange.begun = true;
-    this.#pass();
   }
 
   #pass(): void {
@@ -389,8 +380,6 @@ export class ServerConnection {
     const { statement } = exchange;
     exchange.fail(skip);
     exchange.owner.replyError(buffer.subarray(start, end), statement);
-    exchange.begun = true;
-    this.#holding = false;
   }
 
   #ready(isOwed: boolean): void {
@@ -414,12 +403,8 @@ export class ServerConnection {
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */
   #asynchronous(type: number, exchange: Exchange | undefined): void {
-    if (exchange !== undefined) {
-      // It comes of a message behind those that need no server.
-      this.passLocal(exchange);
-      if (this.#holding) exchange.begun = true;
-      this.#holding = false;
-    }
+    // It comes of a message behind those that need no server.
+    if (exchange !== undefined) this.passLocal(exchange);
     const { buffer, start, end } = this.#framer;
     const owner = exchange === undefined ? this.holder : exchange.owner;
     if (type === BACKEND.parameterStatus) {

@@ -117,7 +117,7 @@ export interface ExchangeOwner {
    * statement that the refused message names, bytes read as Latin-1; '' is none, or the unnamed one.
    */
   replyError(message: Buffer, statement: string): void;
-  /** Whether this ErrorResponse, the server's first reply, is to be kept back because the exchange is repeated. */
+  /** Whether this ErrorResponse is to be kept back, with all that follows it, because the exchange is repeated. */
   repeatsAfter(message: Buffer): boolean;
   /** The server skips everything that is sent before the next Sync: also what is still to be sent assumes too much. */
   skips(): void;
@@ -149,8 +149,6 @@ export class Exchange {
    * must be sent, so that it tells, before anything else is.
    */
   unclear = false;
-  /** Whether a reply of the server has been passed on. */
-  begun = false;
   /** Whether an ErrorResponse came. */
   failed = false;
   /** Whether the connection ended in the middle of a message that was being passed on. */
@@ -181,7 +179,6 @@ export class Exchange {
     this.copyIn = false;
     this.skipping = false;
     this.unclear = false;
-    this.begun = false;
     this.failed = false;
     this.torn = false;
     this.mixed = false;

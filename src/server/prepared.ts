@@ -1,11 +1,15 @@
 /** Prepared statements: one shared object per text and parameter types, and which of them a server connection holds. */
 import { LRUCache } from 'lru-cache';
+import type { Literal } from '../sql/literal.ts';
 import type { Statement } from '../sql/statement.ts';
 import { message, stringEnd } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
 
 /** What statement names on servers begin with. */
 export const STATEMENT_PREFIX = 'pglynx_';
+
+/** What a comment that is meant for pglynx begins with. */
+const COMMENT_MARK = 'pglynx:';
 
 /** A statement as Parse defines it: SQL text and parameter types, under a name of pglynx's own. */
 export class PreparedStatement {
@@ -26,6 +30,10 @@ export class PreparedStatement {
   revision = 0;
   /** What the grammar says of the text, once somebody asked. */
   analysis: Statement | undefined;
+  /** The literals of the text, where the analysis depends on them. */
+  literals: readonly Literal[] = [];
+  /** Whether a comment of the text may be meant for pglynx. */
+  readonly commented: boolean;
 
   constructor(id: number, definition: Buffer, dialect: string) {
     this.name = `${STATEMENT_PREFIX}${id}`;
@@ -34,6 +42,14 @@ export class PreparedStatement {
     this.definition = definition;
     this.text = definition.toString('utf8', 0, Math.max(0, definition.indexOf(0)));
     this.parse = parseMessage(this.name, definition);
+    this.commented = definition.includes(COMMENT_MARK);
+  }
+
+  /** OID of the type of parameter `n`, from 1; 0 when the definition does not give it. */
+  typeOf(n: number): number {
+    const types = this.definition.indexOf(0) + 3;
+    const at = types + 4 * (n - 1);
+    return n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
   }
 
   /** Whether the definition gives types of parameters. */

@@ -80,6 +80,7 @@ export function analyzeTree(tree: ParseResult, template = ''): Statement {
     operators: listed(names.operators),
     types: listed(names.types),
     attributes: listed(names.attributes),
+    mistake: undefined,
     keys: undefined,
   };
 }

@@ -54,7 +54,7 @@ export class Analyzer {
     this.#cache = new LRUCache({
       max: entries,
       maxSize: bytes,
-      sizeCalculation: (_statement, key) => COPIES * key.length + ENTRY_BYTES,
+      sizeCalculation: ({ keys }, key) => COPIES * key.length + ENTRY_BYTES + (keys?.bytes ?? 0),
     });
   }
 
@@ -109,7 +109,9 @@ export class Analyzer {
     this.#misses++;
     const parsed = this.#parser.parse(template.bytes);
     const { tree, refusal } = parsed;
-    const statement = tree === undefined ? unparsedStatement(parsed.message, template.text) : this.#statementOf(tree);
+    const mistake = refusal === 'syntax' ? parsed.message : undefined;
+    const statement =
+      tree === undefined ? unparsedStatement(parsed.message, template.text, mistake) : this.#statementOf(tree);
     if (refusal === undefined || LASTING.has(refusal)) this.#cache.set(template.key, statement);
     return statement;
   }

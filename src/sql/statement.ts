@@ -125,6 +125,8 @@ export interface Statement {
   readonly types: readonly string[];
   /** Names behind a dot (`t.name`, `(t).name`): a column, or the call of a function on a row of t. */
   readonly attributes: readonly string[];
+  /** What the grammar says of a text with a mistake. */
+  readonly mistake: string | undefined;
   /** What it says of sharding keys; undefined when it says nothing, or there are none. */
   readonly keys: KeyPlan | undefined;
 }
@@ -142,7 +144,7 @@ export function qualifiedName(parts: readonly string[]): string {
 }
 
 /** A text that the parser did not take: `why` says so. It goes to the primary, and may leave anything behind. */
-export function unparsedStatement(why: string, template = ''): Statement {
+export function unparsedStatement(why: string, template = '', mistake?: string): Statement {
   return {
     template,
     kind: '',
@@ -166,6 +168,7 @@ export function unparsedStatement(why: string, template = ''): Statement {
     operators: NOTHING,
     types: NOTHING,
     attributes: NOTHING,
+    mistake,
     keys: undefined,
   };
 }

@@ -5,6 +5,10 @@ import { AUTHENTICATION, BACKEND, HEADER_LENGTH, PROTOCOL_3_0, STATUS } from './
 
 export const PARSE_COMPLETE = message(BACKEND.parseComplete, Buffer.alloc(0));
 export const CLOSE_COMPLETE = message(BACKEND.closeComplete, Buffer.alloc(0));
+export const BIND_COMPLETE = message(BACKEND.bindComplete, Buffer.alloc(0));
+export const NO_DATA = message(BACKEND.noData, Buffer.alloc(0));
+/** ParameterDescription of a statement that takes none. */
+export const NO_PARAMETERS = message(BACKEND.parameterDescription, Buffer.alloc(2));
 export const READY_IDLE = readyForQuery(STATUS.idle);
 export const AUTHENTICATION_OK = authentication(AUTHENTICATION.ok);
 

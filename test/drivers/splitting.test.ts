@@ -184,7 +184,7 @@ suite('commands', () => {
     await own.query('SET SERVER ROLE TO primary');
     assert.equal(await where(client.query(WHERE)), 'replica', 'the choice of another client');
     await own.query('BEGIN');
-    await assert.rejects(own.query('SET SERVER ROLE TO replica'), { code: '42601' });
+    await assert.rejects(own.query('SET SERVER ROLE TO replica'), { code: '25001' });
     await own.query('ROLLBACK');
     await own.end();
   });

@@ -17,10 +17,12 @@ export interface Servers {
 /** Keys for `[general]`, for the pool, and for its users. */
 export interface ProxyOptions {
   readonly general?: Readonly<Record<string, string | number | boolean>>;
-  readonly pool?: Readonly<Record<string, string | number | boolean>>;
+  readonly pool?: Readonly<Record<string, string | number | boolean | readonly string[]>>;
   readonly user?: Readonly<Record<string, string | number | boolean>>;
   /** Users served; alice and bob when absent. */
   readonly users?: readonly (keyof typeof PASSWORDS)[];
+  /** Databases on the same servers, one for each shard; the test database alone when absent. */
+  readonly shards?: readonly string[];
   /** Sections appended to the file. */
   readonly more?: string;
 }
@@ -102,7 +104,7 @@ export class TestProxy {
 }
 
 /** The configuration for `cluster`: port chosen by the system, one pool named as the test database. */
-export function configText(cluster: Servers, { general, pool, user, users, more }: ProxyOptions = {}): string {
+export function configText(cluster: Servers, { general, pool, user, users, shards, more }: ProxyOptions = {}): string {
   const lines = [
     '[general]',
     ...assignments({
@@ -119,14 +121,16 @@ export function configText(cluster: Servers, { general, pool, user, users, more 
     lines.push(`[pools.${DATABASE}.users.${index}]`);
     lines.push(...assignments({ username, password: PASSWORDS[username], pool_size: 5, ...user }));
   }
-  lines.push(`[pools.${DATABASE}.shards.0]`, `database = "${DATABASE}"`, 'servers = [');
-  for (const { host, port, isReplica } of cluster.servers) {
-    lines.push(`  [${JSON.stringify(host)}, ${port}, "${isReplica ? 'replica' : 'primary'}"],`);
+  for (const [number, database] of (shards ?? [DATABASE]).entries()) {
+    lines.push(`[pools.${DATABASE}.shards.${number}]`, `database = "${database}"`, 'servers = [');
+    for (const { host, port, isReplica } of cluster.servers) {
+      lines.push(`  [${JSON.stringify(host)}, ${port}, "${isReplica ? 'replica' : 'primary'}"],`);
+    }
+    lines.push(']');
   }
-  lines.push(']', more ?? '');
-  return lines.join('\n');
+  return [...lines, more ?? ''].join('\n');
 }
 
-function assignments(keys: Readonly<Record<string, string | number | boolean>>): string[] {
+function assignments(keys: Readonly<Record<string, string | number | boolean | readonly string[]>>): string[] {
   return Object.entries(keys).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
 }

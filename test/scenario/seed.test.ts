@@ -139,10 +139,6 @@ suite('the file as it stands', () => {
       warned.some(msg => msg.includes('general.enable_prometheus_exporter')),
       warned.join('\n'),
     );
-    assert.ok(
-      warned.some(msg => msg.includes('pools.sharded_db.automatic_sharding_key')),
-      warned.join('\n'),
-    );
   });
 });
 

@@ -1,0 +1,55 @@
+/** Counts what one client's exchanges and transactions do: for itself, its connection, its pool and its templates. */
+import type { LeaseSource } from '../pool/lease.ts';
+import type { RouteUse } from '../pool/routes.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import type { ClientCounters } from '../stats/counters.ts';
+import { STATUS } from '../wire/protocol.ts';
+
+export class Tally {
+  readonly counters: ClientCounters;
+  /** Milliseconds of `performance.now()` when the transaction under way began. */
+  xact_started_at = 0;
+  /** The templates of the exchange under way. */
+  readonly uses: RouteUse[] = [];
+
+  constructor(counters: ClientCounters) {
+    this.counters = counters;
+  }
+
+  /** An exchange that began at `began_at` is over. */
+  exchangeEnded(
+    status: number,
+    began_at: number,
+    now: number,
+    connection: ServerConnection | undefined,
+    pool: LeaseSource | undefined,
+  ): void {
+    const query_time_us = (now - began_at) * 1000;
+    const inTransaction = status !== STATUS.idle;
+    this.counters.query_count++;
+    if (!inTransaction) this.counters.xact_count++;
+    if (connection !== undefined) {
+      connection.counters.query_count++;
+      if (!inTransaction) connection.counters.xact_count++;
+    }
+    this.#timeUses(query_time_us);
+    if (pool === undefined) return;
+    const { counters } = pool;
+    counters.query_count++;
+    counters.query_time_us += query_time_us;
+    if (inTransaction) return;
+    counters.xact_count++;
+    counters.xact_time_us += (now - this.xact_started_at) * 1000;
+    this.xact_started_at = now;
+  }
+
+  /** Only a statement that was alone is known to have taken this long. */
+  #timeUses(time_us: number): void {
+    const { uses } = this;
+    if (uses.length === 1) {
+      uses[0].time_us += time_us;
+      uses[0].timed++;
+    }
+    uses.length = 0;
+  }
+}
