@@ -1,4 +1,5 @@
 /** Texts without their literals: what is remembered and parsed in place of the many texts that clients send. */
+import { Holes } from './holes.ts';
 import {
   BYTE,
   baseAt,
@@ -64,8 +65,6 @@ export class Template {
   verbatim = false;
   /** Whether the text may hold a comment. */
   comments = false;
-  /** Literals that were taken out: holes of the template. */
-  literals = 0;
 
   readonly #limit: number;
   #buffer: Buffer = Buffer.alloc(0);
@@ -75,11 +74,7 @@ export class Template {
   /** Bytes of the key. */
   #out: Buffer = Buffer.alloc(1024);
   #length = 0;
-  /** Where literals are in the buffer, where they begin in the template, and their spellings. */
-  #starts = new Int32Array(64);
-  #ends = new Int32Array(64);
-  #offsets = new Int32Array(64);
-  #spellings = new Uint8Array(64);
+  readonly #holes = new Holes();
 
   /** `max_length`: the longest template, bytes. */
   constructor(max_length: number) {
@@ -92,7 +87,7 @@ export class Template {
     this.refusal = undefined;
     this.verbatim = false;
     this.comments = false;
-    this.literals = 0;
+    this.#holes.count = 0;
     this.#buffer = buffer;
     this.#end = end;
     this.#length = 0;
@@ -114,9 +109,15 @@ export class Template {
     return this.#out.toString('utf8', this.verbatim ? 1 : 0, this.#length);
   }
 
+  /** Literals that were taken out: holes of the template. */
+  get literals(): number {
+    return this.#holes.count;
+  }
+
   /** The value of the hole `n`, from 0. */
   literal(n: number): Literal {
-    return literalOf(this.#buffer, this.#starts[n], this.#ends[n], this.#spellings[n]);
+    const holes = this.#holes;
+    return literalOf(this.#buffer, holes.startOf(n), holes.endOf(n), holes.spellingOf(n));
   }
 
   /**
@@ -127,16 +128,7 @@ export class Template {
     if (this.verbatim) return undefined;
     let at = offset;
     if (this.#out[at] === BYTE.dash) while (isBeforeOperand(this.#out[at])) at++;
-    let low = 0;
-    let high = this.literals - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const found = this.#offsets[middle];
-      if (found === at) return middle;
-      if (found < at) low = middle + 1;
-      else high = middle - 1;
-    }
-    return undefined;
+    return this.#holes.at(at);
   }
 
   #make(start: number, backslashes: boolean): void {
@@ -156,7 +148,7 @@ export class Template {
     if (length > this.#limit) this.refusal = 'too_long';
     else if (backslashes && text.includes(BYTE.backslash)) this.refusal = 'escapes';
     this.verbatim = true;
-    this.literals = 0;
+    this.#holes.count = 0;
     if (this.refusal !== undefined) return;
     for (let i = 0; i < length && !this.comments; i++) this.comments = isComment(text, i, length);
     this.#out[0] = MARK;
@@ -362,14 +354,9 @@ export class Template {
   #hole(spelling: number, start: number, end: number): void {
     const out = this.#out;
     const stand_in = STAND_INS[spelling];
-    const hole = this.literals++;
-    if (hole === this.#starts.length) this.#growHoles();
     if (this.#clings(spelling, start)) this.#blank();
     let at = this.#length;
-    this.#starts[hole] = start;
-    this.#ends[hole] = end;
-    this.#spellings[hole] = spelling;
-    this.#offsets[hole] = at;
+    this.#holes.add(spelling, start, end, at);
     for (let i = 0; i < stand_in.length; i++) out[at++] = stand_in[i];
     if (spelling === SPELLING.bits) out[at - stand_in.length] = this.#buffer[start] & 0xdf;
     this.#length = at;
@@ -391,20 +378,6 @@ export class Template {
   /** How far a token from `from` on may be copied: one byte past the limit tells. */
   #most(from: number): number {
     return Math.min(this.#end, from + this.#limit + 1 - this.#length);
-  }
-
-  #growHoles(): void {
-    const grown = (holes: Int32Array) => {
-      const result = new Int32Array(2 * holes.length);
-      result.set(holes);
-      return result;
-    };
-    this.#starts = grown(this.#starts);
-    this.#ends = grown(this.#ends);
-    this.#offsets = grown(this.#offsets);
-    const spellings = new Uint8Array(this.#starts.length);
-    spellings.set(this.#spellings);
-    this.#spellings = spellings;
   }
 }
 
