@@ -1,8 +1,21 @@
 /** The settings one client wants: those of its startup packet, and those it has changed since. */
 import type { Cluster } from '../pool/cluster.ts';
+import type { TextReading } from '../routing/judge.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 
-export class ClientSettings {
+/** How servers read texts under some settings. */
+interface Reading {
+  readonly profile: SettingsProfile;
+  readonly baseline: ReadonlyMap<string, string> | undefined;
+  /** Whether plain strings have backslash escapes: standard_conforming_strings is off. */
+  readonly backslashes: boolean;
+  /** Whether client and database use UTF8, so that servers store strings as they come. */
+  readonly utf8: boolean;
+  /** Whether a byte of a longer character may look like ASCII. */
+  readonly shifted: boolean;
+}
+
+export class ClientSettings implements TextReading {
   /** What a connection must have before it serves this client. */
   profile: SettingsProfile;
   /** Whether a RESET ran: where it made a value the server's default, the client's own default is meant. */
@@ -11,6 +24,7 @@ export class ClientSettings {
 
   readonly #startup: SettingsProfile;
   #altered: string | undefined;
+  #known: Reading | undefined;
   #before: { readonly profile: SettingsProfile; readonly application_name: string };
   readonly #cluster: Cluster;
 
@@ -63,21 +77,34 @@ export class ClientSettings {
     this.application_name = this.#before.application_name;
   }
 
-  /** Whether plain strings have backslash escapes: standard_conforming_strings is off. */
   get backslashes(): boolean {
-    return this.#now('standard_conforming_strings') === 'off';
+    return this.#reading().backslashes;
   }
 
-  /** Whether client and database use UTF8, so that servers store strings as they come. */
   get utf8(): boolean {
-    return this.#now('client_encoding') === 'UTF8' && this.#now('server_encoding') === 'UTF8';
+    return this.#reading().utf8;
   }
 
-  /** Whether the server may read `text` otherwise than the grammar does: shifted encodings, escapes in doubt. */
   misleads(text: Buffer): boolean {
-    const encoding = this.#now('client_encoding');
-    if (encoding !== 'UTF8' && encoding !== undefined && SHIFTED_ENCODINGS.test(encoding)) return true;
-    return this.#altered !== undefined && text.includes(BACKSLASH);
+    return this.#reading().shifted || (this.#altered !== undefined && text.includes(BACKSLASH));
+  }
+
+  /** How servers read texts with the settings of now; found out once for each set of them. */
+  #reading(): Reading {
+    const { baseline } = this.#cluster;
+    let reading = this.#known;
+    if (reading === undefined || reading.profile !== this.profile || reading.baseline !== baseline) {
+      const encoding = this.#now('client_encoding');
+      reading = {
+        profile: this.profile,
+        baseline,
+        backslashes: this.#now('standard_conforming_strings') === 'off',
+        utf8: encoding === 'UTF8' && this.#now('server_encoding') === 'UTF8',
+        shifted: encoding !== 'UTF8' && encoding !== undefined && SHIFTED_ENCODINGS.test(encoding),
+      };
+      this.#known = reading;
+    }
+    return reading;
   }
 
   /** What a setting that servers report is now: the client's wish, or the server's own. */

@@ -35,7 +35,7 @@ export interface JudgeContext extends RoutingContext {
 }
 
 /** How a client's settings make servers read its texts. */
-export interface Reading {
+export interface TextReading {
   /** Whether plain strings have backslash escapes: standard_conforming_strings is off. */
   readonly backslashes: boolean;
   /** Whether the client and the database both use UTF8. */
@@ -53,11 +53,11 @@ const REFUSED = {
 export class Judge {
   readonly demand = new Demand();
   readonly #inspector: Inspector;
-  readonly #reading: Reading;
+  readonly #reading: TextReading;
   #context: JudgeContext;
   #wishes = new WeakMap<PreparedStatement, CommentHint | 'none'>();
 
-  constructor(inspector: Inspector, reading: Reading, context: JudgeContext) {
+  constructor(inspector: Inspector, reading: TextReading, context: JudgeContext) {
     this.#inspector = inspector;
     this.#reading = reading;
     this.#context = context;
