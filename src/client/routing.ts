@@ -120,7 +120,9 @@ export class ClientRouting {
     const [only, ...more] = demand.judged;
     if (route !== undefined) this.route = { ...route, role: refused ? 'primary' : 'any', reason: 'replayed' };
     if (only === undefined) return;
-    if (refused && more.length === 0) this.#cluster.directory.refused.add(only.statement);
+    // Of several it is not known which one; a statement is there once more for its Parse.
+    const isAlone = more.every(({ statement }) => statement === only.statement);
+    if (refused && isAlone) this.#cluster.directory.refused.add(only.statement);
     this.#cluster.replayed(only.statement, refused, pool);
   }
 
