@@ -7,7 +7,7 @@ import { cancel, type RawClient } from '../client/raw.ts';
 import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import { assertSame, type Step, send, straightTo, through } from '../parity/script.ts';
 import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
-import { settled } from './backends.ts';
+import { settled, wholePool } from './backends.ts';
 
 const { bind, close, describe, execute, flush, parse, query } = frontend;
 const SYNC = frontend.sync();
@@ -233,5 +233,112 @@ suite('a read that a replica refuses is not run again', () => {
     await using client = await proxy.raw();
     await refused(client, query('SELECT wf(1)'));
     assert.equal(await replays(proxy), 0);
+  });
+});
+
+suite('while it is run again', () => {
+  const begun = () =>
+    eventually('the primary runs it', async () => {
+      const sessions = await cluster.activity();
+      return sessions.some(({ state, query }) => state === 'active' && query.includes('slow'));
+    });
+  const whole = async (proxy: TestProxy) => {
+    assert.equal(await replays(proxy), 1);
+    await settled(cluster);
+    assert.deepEqual(await kept(), []);
+    assert.equal((await wholePool(proxy, 5)).length, 5);
+  };
+
+  test('a client may cancel it', async () => {
+    await using proxy = await start();
+    await using client = await proxy.raw();
+    client.send(query('SELECT slow(1)'));
+    await begun();
+    await cancel(proxy, client);
+    assert.equal(errorOf(await client.ready())?.code, '57014');
+    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+    await whole(proxy);
+  });
+
+  test('a client may vanish', async () => {
+    await using proxy = await start();
+    const client = await proxy.raw();
+    client.send(query('SELECT slow(1)'));
+    await begun();
+    client.destroy();
+    await whole(proxy);
+  });
+
+  test('statement_timeout ends it', async () => {
+    await using proxy = await start({ user: { statement_timeout: 300 } });
+    await using client = await proxy.raw();
+    client.send(parse('', 'SELECT slow(1)'), bind('', ''), execute(), SYNC, query('SELECT 1'));
+    const messages = await client.ready();
+    assert.match(errorOf(messages)?.message ?? '', /statement_timeout|statement timeout/);
+    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+    await whole(proxy);
+  });
+
+  /** The primary's one connection is busy, and a read that was refused waits for it. */
+  async function waiting(proxy: TestProxy): Promise<{ holder: RawClient; client: RawClient }> {
+    const holder = await proxy.raw();
+    await holder.query('BEGIN');
+    const client = await proxy.raw();
+    client.send(query('SELECT wf(1)'));
+    const isWaiting = () => [...proxy.proxy.clients()].some(({ state }) => state === 'waiting');
+    await eventually('it waits', isWaiting);
+    return { holder, client };
+  }
+  const served = async ({ holder, client }: { holder: RawClient; client: RawClient }) => {
+    await holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await holder.query('SELECT 1')), [['1']]);
+    await Promise.all([holder.close(), client.close()]);
+    await settled(cluster);
+  };
+
+  test('it may have to wait for the primary', async () => {
+    await using proxy = await start({ user: { pool_size: 1 } });
+    const { holder, client } = await waiting(proxy);
+    assert.ok(await client.silent(200));
+    await holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+    await served({ holder, client });
+    assert.deepEqual(await kept(), [1]);
+  });
+
+  const todo = 'the session does not forget that a batch was sent once more when that ends without an exchange';
+
+  test('and may be cancelled then', { todo }, async () => {
+    await using proxy = await start({ user: { pool_size: 1 } });
+    const { holder, client } = await waiting(proxy);
+    await cancel(proxy, client);
+    assert.equal(errorOf(await client.ready())?.code, '57014');
+    // Nothing of it is left: the next read that is refused is run again as well.
+    client.send(query('SELECT wf(2), 2'));
+    await holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.ready()), [['2', '2']]);
+    await served({ holder, client });
+    assert.deepEqual(await kept(), [2]);
+  });
+
+  test('or its client may vanish', async () => {
+    await using proxy = await start({ user: { pool_size: 1 } });
+    const { holder, client } = await waiting(proxy);
+    client.destroy();
+    await eventually('pglynx knows', () => [...proxy.proxy.clients()].length === 1);
+    await served({ holder, client });
+    assert.deepEqual(await kept(), []);
+  });
+
+  test('or connect_timeout may pass, which is an error like any other', { todo }, async () => {
+    await using proxy = await start({ user: { pool_size: 1 }, pool: { connect_timeout: 300 } });
+    const { holder, client } = await waiting(proxy);
+    const error = errorOf(await client.ready());
+    assert.deepEqual([error?.severity, error?.code], ['ERROR', '58000'], error?.message);
+    await holder.query('COMMIT');
+    client.send(query('SELECT wf(2), 2'));
+    assert.deepEqual(rowsOf(await client.ready()), [['2', '2']]);
+    await served({ holder, client });
+    assert.deepEqual(await kept(), [2]);
   });
 });
