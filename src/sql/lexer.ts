@@ -208,10 +208,10 @@ export function commentEnd(buffer: Uint8Array, at: number, end: number): number 
   return -1;
 }
 
-/** The end of `$$` or `$tag$` at `at`; -1 when it is neither. */
+/** The end of `$$` or `$tag$` at `at`, where no digit follows; -1 when it is neither. */
 export function delimiterEnd(buffer: Uint8Array, at: number, end: number): number {
   let to = at + 1;
-  if (isAt(buffer, to, end, LETTER)) while (isAt(buffer, to, end, LETTER | DIGIT)) to++;
+  while (isAt(buffer, to, end, LETTER | DIGIT)) to++;
   return hasAt(buffer, to, end, BYTE.dollar) ? to + 1 : -1;
 }
 

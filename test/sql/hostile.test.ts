@@ -109,6 +109,7 @@ suite('no statement holds up the others for 20 ms', () => {
 
     '1 MB of dollars': `SELECT $a$${'$a'.repeat(500_000)}`,
     '8 KB of +': `SELECT ${'+'.repeat(8000)}1`,
+    '2 KB of +': `SELECT ${'+'.repeat(2000)}1`,
     '8 KB of + in a text without a template': `SET a = ${'+'.repeat(8000)}1`,
     '20 MB of anything': `SELECT '${'x'.repeat(20_000_000)}'`,
     'a NUL': "SELECT 'a\0'; DROP TABLE t",

@@ -67,6 +67,7 @@ suite('a template', () => {
         "SELECT E'\\xff'",
         "SELECT E'\\0'",
         "SELECT E'\\ud800'",
+        "SELECT E'\\udc00\\udc00'",
         "SELECT E'\\u00'",
         "SELECT U&'\\00'",
         "SELECT U&'\\d800'",
@@ -226,7 +227,7 @@ describe('PostgreSQL itself', () => {
       // libpg-query does not continue strings over comments, PostgreSQL does.
       const gaps = ['\n', ' -- c\n', '\n-- c\n --\n ', '--\r'].map(between => `'a'${between}'b\\\\c'`);
       const spelled = fc.sample(string(setting === 'off'), 300).map(({ written }) => written);
-      for (const written of [...gaps, "E'\\?\\'x\\x41'", ...spelled]) {
+      for (const written of [...gaps, "E'\\?\\'x\\x41\\501'", ...spelled]) {
         const template = scanned(`SELECT ${written}`, setting === 'off');
         assert.equal(template.literals, 1, written);
         const { rows } = await client.query<{ value: string }>(`SELECT ${written} AS value`);
