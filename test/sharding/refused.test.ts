@@ -239,13 +239,17 @@ suite('a long message', () => {
     await unchanged('a long query on a shard');
   });
 
-  test('of a text over query_analysis_max_length is refused, and the error says why', async () => {
+  test('of a query of 20 KB finds its shard; over query_parser_max_length it is refused', async () => {
     await using client = await proxy.raw();
-    const { error } = answerOf(await client.query(`INSERT INTO data VALUES (2, 1, '${'x'.repeat(20_000)}')`));
-    assert.equal(error?.code, '0A000');
-    assert.match(error.message, /longer than .*max_length/);
-    await unchanged('a text of 20 KB');
-    await goesOn(client);
+    const sql = `INSERT INTO data VALUES (2, 1, '${'x'.repeat(20_000)}') RETURNING current_database()`;
+    assert.deepEqual((await rolledBack(client, query(sql))).rows, [['s0']]);
+    await unchanged('a query of 20 KB');
+    await using short = await shards.proxy({ pool: { query_parser_max_length: 10_000 } });
+    await using other = await short.raw();
+    isRefused(answerOf(await other.query(sql)), 'too long', /longer than query_parser_max_length/);
+    other.send(parse('', sql), bind('', ''), execute(), sync());
+    isRefused(answerOf(await other.ready()), 'too long', /longer than query_parser_max_length/);
+    await unchanged('a query that is too long');
   });
 
   /** Runs an INSERT whose long value stands in front of the key or behind it. */
