@@ -249,15 +249,24 @@ const PREAMBLE = new Set<number>([
   BACKEND.noData,
 ]);
 
-/** Whether bytes are nothing but a preamble: whole messages that promise a result. */
+/** Whether bytes are nothing but a preamble, whole messages that promise a result, or a dying server's last words. */
 function saysNothing(bytes: Buffer): boolean {
   let at = 0;
-  while (at < bytes.length) {
-    if (at + HEADER_LENGTH > bytes.length || !PREAMBLE.has(bytes[at])) return false;
-    at += bytes.readUInt32BE(at + 1) + 1;
+  while (at + HEADER_LENGTH <= bytes.length) {
+    const end = at + bytes.readUInt32BE(at + 1) + 1;
+    if (!PREAMBLE.has(bytes[at]) && !areLastWords(bytes, at, end)) return false;
+    at = end;
   }
   return at === bytes.length;
 }
+
+/** Whether a message is the notice with which a server ends a session at once: its crash, or that of another session. */
+function areLastWords(bytes: Buffer, start: number, end: number): boolean {
+  if (bytes[start] !== BACKEND.noticeResponse || end > bytes.length) return false;
+  return LAST_WORDS.has(errorFields(bytes, start, end).get('C'));
+}
+
+const LAST_WORDS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02']);
 
 /** What a standby says of a write, and of a table that it does not have. */
 export function isRefusal(error: ReadonlyMap<string, string>): boolean {
