@@ -94,13 +94,17 @@ function merged(first: CommentHint, second: CommentHint): CommentHint {
   const differs = (['role', 'shard', 'sharding_key'] as const).find(
     word => first[word] !== undefined && second[word] !== undefined && first[word] !== second[word],
   );
+  const shard = first.shard ?? second.shard;
+  const sharding_key = first.sharding_key ?? second.sharding_key;
+  const isTwofold = shard !== undefined && sharding_key !== undefined;
+  const mistake = isTwofold ? 'comments of one batch name a shard and a key' : undefined;
   return {
     role: first.role ?? second.role,
-    shard: first.shard ?? second.shard,
-    sharding_key: first.sharding_key ?? second.sharding_key,
+    shard,
+    sharding_key,
     error:
       first.error ??
       second.error ??
-      (differs === undefined ? undefined : `comments of one batch ask for different values of ${differs}`),
+      (differs === undefined ? mistake : `comments of one batch ask for different values of ${differs}`),
   };
 }

@@ -41,6 +41,13 @@ interface Place {
   readonly how: string;
 }
 
+/** A shard that a client chose, perhaps by a key. */
+interface Choice {
+  readonly shard: number;
+  readonly how: string;
+  readonly key?: string;
+}
+
 type FixedRole = 'primary' | 'replica' | 'any';
 
 /** One client's choices, sticky until it changes them, and the decisions that follow. */
@@ -50,16 +57,18 @@ export class Router {
   #role: FixedRole | 'auto' | undefined;
   #primaryReads: boolean | undefined;
   /** The shard fixed by SET SHARD or SET SHARDING KEY. */
-  #shard: { readonly shard: number; readonly how: string } | undefined;
+  #shard: Choice | undefined;
 
   constructor(context: RoutingContext) {
     this.#context = context;
   }
 
-  /** A reload changed the pool; the client's choices stay, unless their shard is gone. */
+  /** A reload changed the pool; the client's choices stay, and nothing runs elsewhere if their shard is gone. */
   configure(context: RoutingContext): void {
     this.#context = context;
-    if (this.#shard !== undefined && this.#shard.shard >= context.sharder.shards) this.#shard = undefined;
+    const choice = this.#shard;
+    if (choice?.key === undefined || this.#chooseKey(choice.key) === undefined) return;
+    this.#shard = { ...choice, shard: context.sharder.shards };
   }
 
   /** Whether statements must be inspected to find their role. */
@@ -150,8 +159,8 @@ export class Router {
       return demand.wish?.error === undefined ? undefined : wrongComment(demand.wish.error);
     const wished = this.#wished(demand);
     if (wished !== undefined && 'sqlstate' in wished) return wished;
-    if (wished !== undefined)
-      return wished.shard === shard ? undefined : pgError('other_shard', shard, wished.shard, wished.how);
+    if (wished !== undefined && wished.shard !== shard) return pgError('other_shard', shard, wished.shard, wished.how);
+    if (wished !== undefined) return this.#refusal(demand, shard, true, 'a comment');
     const { answer } = demand;
     if (demand.error !== undefined && this.#shard === undefined) return demand.error;
     if (answer.kind === 'one' && answer.shard !== shard) return pgError('other_shard', shard, answer.shard, answer.how);
@@ -164,6 +173,9 @@ export class Router {
     const asked = wish === undefined ? undefined : this.#wished(demand);
     if (asked !== undefined && 'sqlstate' in asked) return asked;
     if (demand.error !== undefined && asked === undefined && this.#shard === undefined) return demand.error;
+    const choice = asked === undefined ? this.#shard : undefined;
+    if (choice !== undefined && choice.shard >= sharder.shards)
+      return pgError('unknown_shard', choice.shard, sharder.shards, '');
     if (sharder.shards === 1) return { shard: 0, shardReason: 'only_shard', how: '' };
     if (asked !== undefined) {
       const refusal = this.#refusal(demand, asked.shard, true, 'a comment');
@@ -229,7 +241,7 @@ export class Router {
     const shard = this.#context.sharder.shardOfText(value);
     if (shard === undefined)
       return pgError('invalid_command', `${JSON.stringify(value)} is no sharding key of this pool`);
-    this.#shard = { shard, how: `SET SHARDING KEY TO ${value}` };
+    this.#shard = { shard, how: `SET SHARDING KEY TO ${value}`, key: value };
     return undefined;
   }
 }
