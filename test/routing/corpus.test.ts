@@ -1,6 +1,8 @@
 /** Each statement of the corpus: EXPLAIN ROUTE says where it goes and why, and there it goes. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
+import { shownTemplate } from '../../src/admin/show.ts';
+import { bind, execute, parse, query, sync } from '../client/frontend.ts';
 import type { RawClient } from '../client/raw.ts';
 import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
@@ -172,4 +174,91 @@ function kindOf(said: ReadonlyMap<string, string>): string {
   if (said.get('hint')?.includes('value of a parameter') === true) return 'open';
   if (REFUSALS.unknown.test(refusal)) return 'refused';
   return REFUSALS.several.test(refusal) ? 'several' : REFUSALS.every.test(refusal) ? 'every' : refusal;
+}
+
+/** What changes the schema, for itself or for those after it, does not run here. */
+const UNFIT: ReadonlySet<string> = new Set(['utility', 'select_into', 'copy', 'empty']);
+/** No server logs these texts, or the client has the last word. */
+const UNTOLD = /[\0\ufffd\ud800]|role=|shard=|^SHOW SERVER/;
+const PARAMETER = /(?<!\$)\$\d\b/g;
+
+suite('what runs', () => {
+  const cases = [...GRAMMAR, ...Object.values(HOLES).flat()].filter(
+    ({ sql, reason }) => !UNFIT.has(reason) && !UNTOLD.test(sql),
+  );
+
+  for (const protocol of PROTOCOLS) {
+    test(`runs where EXPLAIN ROUTE says, and SHOW ROUTES agrees, ${protocol}`, async () => {
+      await using proxy = await TestProxy.start(cluster, {
+        pool: { ...SPLITTING, ...LISTS },
+        general: { connect_timeout: 10_000 },
+      });
+      let client = await knowing(proxy, 'SELECT pure(1)', 'select');
+      const runnable = cases.filter(({ sql }) => protocol === 'extended' || sql.match(PARAMETER) === null);
+      assert.ok(runnable.length > 400, `${runnable.length} statements`);
+      const places: string[] = [];
+      const routes = new Map<string, string>();
+      for (const [number, { sql, reason }] of runnable.entries()) {
+        const text = `/* ${protocol} case ${number}. */ ${sql}`;
+        const { said } = await explain(client, text, protocol);
+        places.push(`${said.get('role')}: ${sql}`);
+        const route = ['role', 'role reason', 'shard reason', 'shareable'].map(name => said.get(name));
+        routes.set(shownTemplate(said.get('template') ?? ''), route.join(' '));
+        await run(client, text, protocol);
+        if (reason === 'select') continue;
+        // What it left in its session is none of the next one's.
+        await client.close();
+        client = await proxy.raw();
+      }
+      await client.close();
+      const ran = await placesOf(protocol);
+      assert.deepEqual(
+        places.filter((place, number) => !place.startsWith(`${ran.get(number)}: `)),
+        [],
+      );
+      await compare(proxy, routes);
+    });
+  }
+});
+
+/** Runs a text, and ends the COPY or the transaction that it may begin. Errors are answers. */
+async function run(client: RawClient, sql: string, protocol: Protocol): Promise<void> {
+  const values = Array.from(sql.match(PARAMETER) ?? [], () => '1');
+  const isSimple = protocol === 'simple';
+  client.send(...(isSimple ? [query(sql)] : [parse('', sql), bind('', '', values), execute(), sync()]));
+  const status = (await client.ready()).at(-1)?.body.toString();
+  if (status !== 'I') await client.query('ROLLBACK');
+}
+
+/** By number of case, the role of the server that has logged it: each must be run once, by one. */
+async function placesOf(protocol: Protocol): Promise<ReadonlyMap<number, string>> {
+  const ran = new Map<number, string>();
+  for (const server of cluster.servers) {
+    const role = server.isReplica ? 'replica' : 'primary';
+    const pattern = new RegExp(`/\\* ${protocol} case (\\d+)\\. \\*/`, 'g');
+    for (const [, digits] of (await server.logText()).matchAll(pattern)) {
+      const other = ran.get(Number(digits));
+      ran.set(Number(digits), other === undefined || other === role ? role : 'both');
+    }
+  }
+  return ran;
+}
+
+/** The rows of SHOW ROUTES must say of each template what EXPLAIN ROUTE said; none was run once more. */
+async function compare(proxy: TestProxy, routes: ReadonlyMap<string, string>): Promise<void> {
+  const admin = await proxy.admin();
+  const { rows } = await admin.query<Record<string, string>>('SHOW ROUTES');
+  await admin.end();
+  const shown = new Map<string, string>();
+  for (const { template = '', role, reason, shard_rule, shareable, replays } of rows) {
+    assert.equal(replays, '0', template);
+    shown.set(template, [role, reason, shard_rule, shareable].join(' '));
+  }
+  for (const [template, route] of routes) assert.equal(shown.get(template), route, template);
+  // The statement that made the catalog be read is not of the corpus.
+  shown.delete('SELECT 1');
+  assert.deepEqual(
+    [...shown.keys()].filter(template => !routes.has(template)),
+    [],
+  );
 }
