@@ -78,7 +78,9 @@ placed; only a row that belongs elsewhere it cannot write.
 \`bigint\`, \`integer\` and \`smallint\` (\`pg_bigint_hash\`), \`text\` and \`varchar\` (\`pg_text_hash\`) or \`uuid\` (\`pg_uuid_hash\`); or PgCat's
 \`sha1\`. Not supported are keys of type \`char(n)\` or \`citext\` or with a nondeterministic collation, and triggers that change the key.
 
-A transaction has one shard: the one that its BEGIN was sent to. Choose it in front of BEGIN, by a command or a comment.
+A transaction has one shard. With \`automatic_sharding_key\`, and no shard chosen in front of it, a BEGIN that is a simple query of its
+own waits for the first statement behind it and goes with it, where its key belongs; a first statement without a key goes to
+\`default_shard\`. What belongs to another shard later on is an error, and the transaction fails.
 
 ## Commands
 
