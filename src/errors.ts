@@ -221,6 +221,11 @@ export const ERRORS = {
     message: 'a routing command and a statement for a server cannot be in one batch',
     hint: 'Send a Sync between them.',
   },
+  server_refused: {
+    sqlstate: '58000',
+    severity: 'ERROR',
+    message: '%s',
+  },
   syntax_error: {
     sqlstate: '42601',
     severity: 'ERROR',

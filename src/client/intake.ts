@@ -4,31 +4,26 @@ import { errorText, type PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { COUNT_SYNCS, type Exchange, OWED } from '../server/exchange.ts';
-import { CLOSE_COMPLETE, commandComplete, errorResponse, PARSE_COMPLETE, readyForQuery } from '../wire/backend.ts';
+import { errorResponse, readyForQuery } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
 import { copyFail, FLUSH, SYNC, TERMINATE } from '../wire/frontend.ts';
-import { FRONTEND, HEADER_LENGTH, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
-import type { Batch, BatchItem } from './batch.ts';
-import type { Commands } from './commands.ts';
-import type { ClientStatements } from './statements.ts';
+import { FRONTEND, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX } from '../wire/protocol.ts';
+import { type AnsweredOwner, Answers } from './answers.ts';
+import type { Batch } from './batch.ts';
+import type { Opening } from './opening.ts';
 
 /** The session that the messages belong to. */
-export interface IntakeOwner {
+export interface IntakeOwner extends AnsweredOwner {
   readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
-  readonly statements: ClientStatements;
-  readonly commands: Commands;
-  /** Transaction status of the client. */
-  readonly status: number;
+  readonly opening: Opening;
   /** Whether every statement must be inspected, also those for a connection that the client holds. */
   readonly inspects: boolean;
   /** The batch is to be sent as soon as there is a connection for it. */
   dispatch(): void;
   /** Ends the session with an error. */
   close(error: PgError): void;
-  /** Answers a batch that ends in a message of this type with an error; inside a transaction, that fails as well. */
-  refuse(error: PgError, type: number): void;
   /** The client said that it leaves. */
   hangUp(cause: string): void;
 }
@@ -44,6 +39,7 @@ export class Intake {
   readonly #socket: Socket;
   readonly #framer: Framer;
   readonly #outbox: Outbox;
+  readonly #answers: Answers;
   /** Set after an error that no server saw: everything up to the next Sync is ignored. */
   #skipping = false;
   /** An error that is the answer to whatever comes next. */
@@ -61,6 +57,7 @@ export class Intake {
     this.#framer = framer;
     this.#outbox = outbox;
     this.batch = batch;
+    this.#answers = new Answers(owner, outbox, batch);
   }
 
   /** Type byte of the client's current message. */
@@ -126,6 +123,7 @@ export class Intake {
   fail(error: PgError, sealed: boolean): void {
     this.stream = 'drop';
     this.#copyViolation = undefined;
+    this.#owner.opening.fail();
     this.#outbox.push(errorResponse(error));
     if (sealed) this.#outbox.push(readyForQuery(this.#owner.status));
     else this.#skipping = true;
@@ -235,7 +233,7 @@ export class Intake {
     if (partial && type === FRONTEND.parse) return this.#refuseLength('general.max_message_size');
     if (this.#skipping) return this.#skip(type);
     if (this.#pendingError !== undefined) return this.#answerPendingError(type);
-    if (!partial && this.#takeCommand(type)) return;
+    if (!partial && this.#answers.takesCommand(type, this.#framer)) return;
     switch (type) {
       case FRONTEND.query:
         return this.#takeQuery(partial);
@@ -261,64 +259,8 @@ export class Intake {
 
   #takeQuery(partial: boolean): void {
     if (!this.#add(partial)) return;
-    if (this.#owner.phase === 'idle' && this.#deallocate()) return;
+    if (this.#owner.phase === 'idle' && this.#answers.takesQuery()) return;
     this.#dispatch(partial);
-  }
-
-  /** Answers what is about a routing command; false when it is for a server. */
-  #takeCommand(type: number): boolean {
-    const { commands, phase } = this.#owner;
-    if (phase !== 'idle') return false;
-    if (type === FRONTEND.query) return this.batch.empty && this.#takeCommandQuery();
-    if (type === FRONTEND.sync || type === FRONTEND.flush) {
-      if (!commands.pending) return false;
-      if (type === FRONTEND.sync) this.#endCommands();
-      return true;
-    }
-    const { buffer, start, end } = this.#framer;
-    const wasPending = commands.pending;
-    const answer = commands.take(type, buffer, start, end);
-    if (answer === undefined && !wasPending) return false;
-    if (answer === undefined || !this.batch.empty) this.#owner.refuse(pgError('command_in_batch'), FRONTEND.flush);
-    else this.#answerCommand(answer, FRONTEND.flush);
-    return true;
-  }
-
-  #takeCommandQuery(): boolean {
-    const { buffer, start, end } = this.#framer;
-    const { commands } = this.#owner;
-    const hint = commands.find(buffer, start + HEADER_LENGTH, end - 1);
-    if (hint === undefined) return false;
-    if (this.#answerCommand(commands.run(hint, buffer, end - 1), FRONTEND.query)) this.#endCommands();
-    return true;
-  }
-
-  /** Whether it was carried out. */
-  #answerCommand(answer: Buffer[] | PgError, type: number): boolean {
-    if (!Array.isArray(answer)) {
-      this.#owner.refuse(answer, type);
-      return false;
-    }
-    for (const bytes of answer) this.#outbox.push(bytes);
-    return true;
-  }
-
-  #endCommands(): void {
-    this.#owner.commands.end();
-    this.#outbox.push(readyForQuery(this.#owner.status));
-  }
-
-  /** SQL's DEALLOCATE of a statement that the client prepared by protocol, whose name no server knows. */
-  #deallocate(): boolean {
-    const { query, items } = this.batch;
-    const { statements, status } = this.#owner;
-    const name = query?.deallocates;
-    if (name === undefined || items.length !== 1 || status === STATUS.failed) return false;
-    if (statements.close(Buffer.from(name).toString('latin1')) === undefined) return false;
-    this.batch.clear();
-    this.#outbox.push(commandComplete('DEALLOCATE'));
-    this.#outbox.push(readyForQuery(status));
-    return true;
   }
 
   #takeSync(): void {
@@ -327,13 +269,7 @@ export class Intake {
       connection?.write(SYNC);
       return exchange.owe(OWED.copySync);
     }
-    const { items } = this.batch;
-    if (phase === 'idle' && connection === undefined && items.every(needsNoServer)) {
-      for (const { type } of items) this.#outbox.push(type === FRONTEND.parse ? PARSE_COMPLETE : CLOSE_COMPLETE);
-      this.batch.clear();
-      this.#outbox.push(readyForQuery(this.#owner.status));
-      return;
-    }
+    if (phase === 'idle' && connection === undefined && this.#answers.takesSync()) return;
     if (this.#add(false)) this.#dispatch(false);
   }
 
@@ -423,15 +359,4 @@ const SEALING = new Set<number>([FRONTEND.query, FRONTEND.sync, FRONTEND.functio
 
 function isCopyMessage(type: number | undefined): boolean {
   return type === FRONTEND.copyData || type === FRONTEND.copyDone || type === FRONTEND.copyFail;
-}
-
-/**
- * Whether pglynx answers a batch item without asking a server: the Close of a statement that servers keep for others,
- * and the Parse of BEGIN and its like, which no server could refuse. Clients prepare those while others hold every
- * connection in transactions, and some (pgbench) let nobody go on until they are answered.
- */
-function needsNoServer({ type, nameFrom, statement, name, taken }: BatchItem): boolean {
-  if (type === FRONTEND.close) return nameFrom !== 0 && (statement !== undefined || name === '');
-  if (type !== FRONTEND.parse || taken !== undefined || statement === undefined || statement.hasTypes) return false;
-  return statement.analysis?.count === 1 && statement.analysis.transaction !== 'none';
 }

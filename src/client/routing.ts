@@ -9,6 +9,7 @@ import { type Inspector, Judge } from '../routing/judge.ts';
 import type { Route } from '../routing/route.ts';
 import { Router } from '../routing/router.ts';
 import type { Statement } from '../sql/statement.ts';
+import type { Opening } from './opening.ts';
 import { isRefusal } from './replies.ts';
 import type { ClientSettings } from './settings.ts';
 
@@ -50,6 +51,18 @@ export class ClientRouting {
     if (!this.judge.keyed && !this.router.splitting) return false;
     this.#cluster.schema.start();
     return this.judge.keyed || !held || this.#cluster.activity !== undefined;
+  }
+
+  /** Whether the key in a statement is all that can tell a shard, so that a BEGIN is better sent with one. */
+  get waitsForKey(): boolean {
+    return this.judge.keyed && this.router.chosenShard === undefined && this.judge.demand.wish === undefined;
+  }
+
+  /** The batch begins a transaction that has waited for it; one that has failed meanwhile may be on any shard. */
+  join({ statement, failed }: Opening): void {
+    if (statement === undefined) return;
+    if (failed) this.judge.demand.clear();
+    this.judge.join(statement);
   }
 
   /** The route of a batch, or why it must not run. */

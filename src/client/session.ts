@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { Cluster } from '../pool/cluster.ts';
-import { Lease, type LeaseOwner, type LeaseSource } from '../pool/lease.ts';
+import type { LeaseSource } from '../pool/lease.ts';
 import type { Inspector } from '../routing/judge.ts';
 import type { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
@@ -15,6 +15,7 @@ import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
 import { Batch, OWN_SYNC } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
+import { Claim, type ClaimOwner } from './claim.ts';
 import { Commands, type CommandsOwner } from './commands.ts';
 import { type DepartingOwner, Departure } from './departure.ts';
 import { completeMessage } from './farewell.ts';
@@ -22,8 +23,8 @@ import { forwardBatch } from './forward.ts';
 import { Intake, type IntakeOwner } from './intake.ts';
 import { leftovers, sessionLeftovers } from './leftovers.ts';
 import { type LimitedOwner, TimeLimits } from './limits.ts';
+import { Opening } from './opening.ts';
 import { SESSION_PHASES, type SessionPhase } from './phases.ts';
-import { applyProfile } from './profile.ts';
 import { Replies, type RepliesOwner } from './replies.ts';
 import { ClientRouting } from './routing.ts';
 import { ClientSettings } from './settings.ts';
@@ -50,7 +51,7 @@ export interface SessionContext {
 }
 
 export class Session
-  implements LeaseOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner, CommandsOwner, DepartingOwner
+  implements ClaimOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner, CommandsOwner, DepartingOwner
 {
   readonly id: number;
   readonly database: string;
@@ -60,6 +61,7 @@ export class Session
   readonly statements = new ClientStatements();
   readonly settings: ClientSettings;
   readonly commands: Commands;
+  readonly opening = new Opening();
   readonly exchange: Exchange;
   phase: SessionPhase = 'idle';
   connection: ServerConnection | undefined;
@@ -70,7 +72,7 @@ export class Session
   readonly #intake: Intake;
   readonly #replies: Replies;
   readonly #limits: TimeLimits;
-  readonly #lease: Lease;
+  readonly #claim: Claim;
   readonly #routing: ClientRouting;
   readonly #tally = new Tally(this.counters);
   readonly #startup: SettingsProfile;
@@ -103,7 +105,7 @@ export class Session
     this.#departure = new Departure(this, socket, outbox, this.#intake);
     this.#limits = new TimeLimits(this, this.#intake, this.#replies);
     this.exchange = new Exchange(this.#replies, false);
-    this.#lease = new Lease(this, profile);
+    this.#claim = new Claim(this, profile);
   }
 
   get router(): Router {
@@ -112,7 +114,7 @@ export class Session
 
   /** Transaction status as the client knows it. */
   get status(): number {
-    return this.connection?.status ?? STATUS.idle;
+    return this.connection?.status ?? this.opening.status;
   }
 
   /** Whether statements must be inspected. */
@@ -153,7 +155,7 @@ export class Session
 
   /** Milliseconds that the current wait for a connection has lasted. */
   waiting_ms(now: number): number {
-    return this.phase === 'waiting' ? now - this.#lease.since : 0;
+    return this.phase === 'waiting' ? now - this.#claim.lease.since : 0;
   }
 
   /** Takes over the socket; what the login left unread is served first. */
@@ -192,20 +194,19 @@ export class Session
   }
 
   withdraw(): void {
-    this.#cluster.withdraw(this.#lease);
+    this.#claim.withdraw();
   }
 
   /** Ends the session as soon as it is between transactions: now, or after the exchange that gets it there. */
   drain(error: PgError): void {
     this.#draining = error;
-    const inTransaction = this.connection !== undefined && this.connection.status !== STATUS.idle;
-    if (this.phase === 'idle' && !inTransaction) this.close(error);
+    if (this.phase === 'idle' && this.status === STATUS.idle) this.close(error);
   }
 
   cancel(): void {
     if (this.phase === 'active') this.connection?.cancel();
     else if (this.phase === 'waiting' && this.connection === undefined) {
-      this.#cluster.withdraw(this.#lease);
+      this.#claim.withdraw();
       this.#to('idle');
       this.#intake.failBatch(pgError('query_canceled'));
       this.process();
@@ -226,6 +227,11 @@ export class Session
     return this.#routing.unfit(this.#pool);
   }
 
+  defers(): Buffer | undefined {
+    const canWait = this.connection === undefined && !this.#inSessionMode && this.#routing.waitsForKey;
+    return canWait ? this.opening.take(this.batch) : undefined;
+  }
+
   refuse(error: PgError, type: number): void {
     this.counters.error_count++;
     this.commands.end();
@@ -236,7 +242,7 @@ export class Session
       const mayBegin = judged.length === 0 || judged.some(({ statement }) => statement.transaction !== 'none');
       batch.abandon();
       // Statements sent behind a BEGIN that never ran would run by themselves.
-      if (isWhole && mayBegin && this.pipelines) return this.close(error);
+      if (isWhole && mayBegin && this.opening.statement === undefined && this.pipelines) return this.close(error);
       return this.#intake.fail(error, type !== FRONTEND.flush);
     }
     this.#replies.instead = { error, ofCancel: false };
@@ -250,7 +256,7 @@ export class Session
     const refusal = connection === undefined ? undefined : this.#routing.refusal(this.batch.demand, this.#pool);
     if (refusal !== undefined) this.refuse(refusal, this.batch.endType);
     else if (this.phase === 'active') this.#send();
-    else if (connection === undefined) this.#claim();
+    else if (connection === undefined) this.#route();
     else if (connection.canceling) {
       this.#to('waiting');
       connection.whenCancelsSettled(() => {
@@ -261,19 +267,25 @@ export class Session
     } else this.#send();
   }
 
-  leased(connection: ServerConnection, pool: LeaseSource): void {
+  connected(connection: ServerConnection, pool: LeaseSource): void {
     const now = performance.now();
-    this.counters.wait_max_us = Math.max(this.counters.wait_max_us, (now - this.#lease.since) * 1000);
+    this.counters.wait_max_us = Math.max(this.counters.wait_max_us, (now - this.#claim.lease.since) * 1000);
     this.connection = connection;
     this.#pool = pool;
     connection.holder = this.#replies;
     this.settings.begin();
     connection.application_name = this.settings.application_name;
     this.#tally.xact_started_at = now;
-    if (this.#inSessionMode || connection.profile === this.settings.profile || this.#applyProfile(connection)) {
-      this.#send();
-      this.process();
-    }
+  }
+
+  disconnected(): void {
+    this.connection = undefined;
+    this.#pool = undefined;
+  }
+
+  proceed(): void {
+    this.#send();
+    this.process();
   }
 
   leaseFailed(error: PgError): void {
@@ -340,8 +352,8 @@ export class Session
     this.#rescued = true;
     this.#to('idle');
     this.#to('waiting');
-    this.#lease.role = refused ? 'primary' : 'any';
-    this.#cluster.leaseElsewhere(this.#lease, pool);
+    this.#claim.lease.role = refused ? 'primary' : 'any';
+    this.#claim.makeElsewhere(this.#cluster, pool);
   }
 
   connectionLost(error: PgError, crashed: boolean): void {
@@ -360,16 +372,16 @@ export class Session
     this.process();
   }
 
-  #claim(): void {
+  #route(): void {
     if (this.#cluster.retired && !this.#changeCluster()) return;
     const { sealed, preparesOnly, demand, endType } = this.batch;
+    this.#routing.join(this.opening);
     const route = this.#routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
     if (route instanceof PgError) return this.refuse(route, endType);
-    this.#lease.role = route.role;
-    this.#lease.shard = route.shard;
-    this.#lease.startup = this.#inSessionMode ? this.#startup : this.#cluster.defaults;
+    this.#claim.lease.role = route.role;
+    this.#claim.lease.shard = route.shard;
     this.#to('waiting');
-    this.#cluster.lease(this.#lease);
+    this.#claim.make(this.#cluster, this.#startup);
   }
 
   /** A reload replaced the cluster: go on with the new one. */
@@ -404,21 +416,6 @@ export class Session
     this.#routing.sent(batch.demand, this.#tally.uses, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
-  }
-
-  /** Whether the batch may follow at once. */
-  #applyProfile(connection: ServerConnection): boolean {
-    return applyProfile(connection, this.settings.profile, this.#cluster.defaults, refusal => {
-      if (this.phase !== 'waiting' || this.connection !== connection) return;
-      if (refusal !== undefined) {
-        connection.holder = undefined;
-        this.connection = undefined;
-        this.#pool = undefined;
-        return this.leaseFailed(refusal);
-      }
-      this.#send();
-      this.process();
-    });
   }
 
   /** Gives the connection back. */

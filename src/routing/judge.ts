@@ -111,6 +111,11 @@ export class Judge {
     );
   }
 
+  /** A statement that says nothing of shards goes with the batch. */
+  join(statement: Statement): void {
+    this.#judge(statement);
+  }
+
   /** Bits of EFFECT that a statement leaves, as far as this pool's catalog knows. */
   effects(statement: Statement): number {
     return this.#context.catalog.judge(statement).effects;

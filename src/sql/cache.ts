@@ -110,8 +110,9 @@ export class Analyzer {
     const parsed = this.#parser.parse(template.bytes);
     const { tree, refusal } = parsed;
     const mistake = refusal === 'syntax' ? parsed.message : undefined;
+    const text = template.verbatim ? withoutStrings(template.text) : template.text;
     const statement =
-      tree === undefined ? unparsedStatement(parsed.message, template.text, mistake) : this.#statementOf(tree);
+      tree === undefined ? unparsedStatement(parsed.message, text, mistake) : this.#statementOf(tree, text);
     if (refusal === undefined || LASTING.has(refusal)) this.#cache.set(template.key, statement);
     return statement;
   }
@@ -124,8 +125,8 @@ export class Analyzer {
     return this.analyze(buffer, 0, buffer.length, false);
   }
 
-  #statementOf(tree: ParseResult): Statement {
-    const statement = analyzeTree(tree, this.template.text);
+  #statementOf(tree: ParseResult, text: string): Statement {
+    const statement = analyzeTree(tree, text);
     if (this.#columns.size === 0) return statement;
     return { ...statement, keys: planKeys(tree, this.#columns, offset => this.template.holeAt(offset)) };
   }
@@ -141,3 +142,11 @@ export class Analyzer {
     }
   }
 }
+
+/** A text that is its own template, to be shown to people: strings, a password perhaps, are emptied. */
+function withoutStrings(text: string): string {
+  return text.replace(STRINGS, "'_'");
+}
+
+/** Strings in quotes and between dollars, also those that do not end. */
+const STRINGS = /'(?:[^']|'')*(?:'|$)|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/g;

@@ -97,6 +97,13 @@ class Service {
   }
 }
 
+/** A key of each shard. */
+const SHARDED = [
+  [0, 2],
+  [1, 3],
+  [2, 1],
+] as const;
+
 /** What a client is told when its connection is ended. */
 function lastError(client: Client): Promise<string> {
   return new Promise(resolve => {
@@ -105,18 +112,20 @@ function lastError(client: Client): Promise<string> {
 }
 
 suite('the file as it stands', () => {
-  test('serves both of its users, on the default shard, reads on any server and writes on the primary', async () => {
+  test('serves both of its users, rows on the shards of their keys, reads on any server and writes on the primary', async () => {
     await using service = await Service.start();
     for (const user of USERS) {
       const client = await service.connect(user);
       const { rows } = await client.query('SELECT current_user::text AS u, current_database()::text AS d');
       assert.deepEqual(rows, [{ u: user, d: 'shard0' }]);
-      await client.query('INSERT INTO data (id) VALUES ($1)', [1]);
+      for (const [, key] of SHARDED) await client.query('INSERT INTO data (id) VALUES ($1)', [key]);
       await cluster.caughtUp();
       const places = new Set<boolean>();
-      for (let i = 0; i < 40; i++) {
-        const [row] = (await client.query('SELECT shard, pg_is_in_recovery() AS r FROM data WHERE id = $1', [1])).rows;
-        assert.equal(row.shard, 0);
+      for (let i = 0; i < 60; i++) {
+        const [shard, key] = SHARDED[i % SHARDED.length];
+        const [row] = (await client.query('SELECT shard, pg_is_in_recovery() AS r FROM data WHERE id = $1', [key]))
+          .rows;
+        assert.equal(row.shard, shard);
         places.add(row.r);
       }
       assert.deepEqual([...places].sort(), [false, true]);
@@ -216,12 +225,12 @@ suite('SIGTERM and SIGINT', () => {
     assert.equal(await told, '57P01');
     await assert.rejects(service.connect(), { code: '57P03' });
     await sleep(500);
-    await busy.query('INSERT INTO data (id) VALUES ($1)', [1001]);
+    await busy.query('INSERT INTO data (id) VALUES ($1)', [1000]);
     const end = lastError(busy);
     assert.equal((await busy.query('COMMIT')).command, 'COMMIT');
     assert.equal(await end, '57P01');
     assert.equal(await service.command.ended, 0);
-    const admin = await cluster.connect(cluster.primary, 'shard0');
+    const admin = await cluster.connect(cluster.primary, 'shard2');
     assert.equal((await admin.query('SELECT FROM data WHERE id >= 1000')).rowCount, 2);
     await admin.end();
     await eventually('no session is left', async () => (await cluster.activity()).length === 0);
