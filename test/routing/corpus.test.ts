@@ -2,23 +2,16 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { shownTemplate } from '../../src/admin/show.ts';
-import { bind, execute, parse, query, sync } from '../client/frontend.ts';
+import { REASONS } from '../../src/sql/statement.ts';
+import { errorOf, rowsOf } from '../client/backend.ts';
+import { bind, execute, parse, query, sync, type Value } from '../client/frontend.ts';
 import type { RawClient } from '../client/raw.ts';
 import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
 import { CORPUS as KEYED } from '../sql/shardkeys.ts';
-import {
-  GRAMMAR,
-  HOLES,
-  LISTS,
-  type Outcome,
-  REFUSALS,
-  type RouteCase,
-  SCHEMA,
-  SHARDED,
-  SHARDED_SCHEMA,
-} from './corpus.ts';
+import { GRAMMAR, HOLES, LISTS, type Outcome, REFUSALS, type RouteCase, SCHEMA } from './corpus.ts';
 import { explain, PROTOCOLS, type Protocol } from './explain.ts';
+import { SHARDED, SHARDED_SCHEMA } from './sharded.ts';
 
 const SPLITTING = {
   query_parser_enabled: true,
@@ -71,6 +64,18 @@ function outcomeOf(said: ReadonlyMap<string, string>, wanted: Outcome): string {
     return ['role', 'role reason', 'shard', 'shard reason'].map(name => said.get(name)).join(' ');
   return 'refusal' in wanted && REFUSALS[wanted.refusal].test(refused) ? wanted.refusal : refused;
 }
+
+test('the corpus has a statement for every reason that does not take a server of its own', () => {
+  const cases = [...GRAMMAR, ...Object.values(HOLES).flat(), ...SHARDED.flatMap(pool => pool.cases)];
+  assert.ok(new Set(cases.map(({ sql }) => sql)).size > 700);
+  const reasons = new Set<string>(cases.map(({ reason }) => reason));
+  assert.deepEqual(
+    Object.keys(REASONS).filter(reason => !reasons.has(reason)),
+    ['foreign_table', 'refused'],
+  );
+  const refusals = new Set<unknown>(cases.map(({ outcome }) => 'refusal' in outcome && outcome.refusal));
+  for (const refusal of Object.keys(REFUSALS)) assert.ok(refusals.has(refusal), refusal);
+});
 
 /** A text with a NUL ends there in Parse, and is another. */
 const inParse = ({ sql }: RouteCase) => !sql.includes('\0');
@@ -262,3 +267,141 @@ async function compare(proxy: TestProxy, routes: ReadonlyMap<string, string>): P
     [],
   );
 }
+
+suite('what takes more than one message', () => {
+  const WHERE = 'SELECT pg_is_in_recovery()';
+  const WRITE = 'INSERT INTO other.t (id) VALUES (1) RETURNING pg_is_in_recovery()';
+  let plain: TestProxy;
+  let sharded: TestProxy;
+  before(async () => {
+    plain = await TestProxy.start(cluster, { pool: SPLITTING, general: { connect_timeout: 10_000 } });
+    sharded = await TestProxy.start(cluster, {
+      pool: { ...SPLITTING, automatic_sharding_key: 'data.id' },
+      general: { connect_timeout: 10_000 },
+      shards: SHARDS,
+    });
+  });
+  after(async () => {
+    await plain?.stop();
+    await sharded?.stop();
+  });
+
+  async function answers(client: RawClient, ...messages: Buffer[]): Promise<unknown> {
+    client.send(...messages, sync());
+    const replies = await client.ready();
+    return errorOf(replies)?.code ?? rowsOf(replies).flat();
+  }
+  const runs = (name: string, ...values: Value[]) => [bind('', name, values), execute()];
+
+  test('a statement that is executed again is routed by itself, not by the one prepared last', async () => {
+    await using client = await plain.raw();
+    await answers(client, parse('write', WRITE));
+    await answers(client, parse('read', WHERE));
+    for (let time = 0; time < 2; time++) {
+      assert.deepEqual(await answers(client, ...runs('write')), ['f']);
+      assert.deepEqual(await answers(client, ...runs('read')), ['t']);
+    }
+  });
+
+  test('of several statements in one batch none decides alone', async () => {
+    await using client = await plain.raw();
+    const both = [parse('write', WRITE), parse('read', WHERE), ...runs('write'), ...runs('read')];
+    assert.deepEqual(await answers(client, ...both), ['f', 'f']);
+  });
+
+  test('what came before decides nothing, be it a read, a write or what nobody can parse', async () => {
+    await using client = await plain.raw();
+    for (const before of [WHERE, WRITE, 'SELEC 1', 'SET SERVER ROLE TO auto', 'TABLE other.t', 'VACUUM other.t']) {
+      await client.query(before);
+      assert.deepEqual(rowsOf(await client.query(WHERE)), [['t']], before);
+      await client.query(before);
+      assert.deepEqual(rowsOf(await client.query(WRITE)), [['f']], before);
+    }
+  });
+
+  test('each Bind finds its own shard, whatever the other parameters are', async () => {
+    await using client = await sharded.raw();
+    const where = 'SELECT current_database() FROM (SELECT count(*) FROM data WHERE name = $1 AND id = $2) n';
+    await answers(client, parse('by_id', where));
+    const shardOf = async (name: Value, id: Value) => answers(client, ...runs('by_id', name, id));
+    for (const [id, shard] of [
+      ['5', 2],
+      ['6', 0],
+      ['7', 1],
+      ['-1', 2],
+    ] as const) {
+      for (const name of ['x', '6', '', null])
+        assert.deepEqual(await shardOf(name, id), [SHARDS[shard]], `${name} ${id}`);
+    }
+    // No row has this key: any shard will do.
+    assert.deepEqual(await shardOf('x', null), [SHARDS[0]]);
+    // PostgreSQL says what is wrong with it.
+    assert.equal(await shardOf('x', 'five'), '22P02');
+    assert.deepEqual(await shardOf('x', '5'), [SHARDS[2]]);
+  });
+
+  test('a shard that was inferred does not stay', async () => {
+    await using client = await sharded.raw();
+    const nowhere = 'SELECT current_database()';
+    assert.deepEqual(
+      rowsOf(await client.query(`${nowhere} FROM (SELECT FROM data WHERE id = 5) d RIGHT JOIN (SELECT) o ON true`)),
+      [['shard_2']],
+    );
+    assert.deepEqual(rowsOf(await client.query(nowhere)), [['shard_0']]);
+    await client.query('SET SHARDING KEY TO 5');
+    assert.deepEqual(rowsOf(await client.query(nowhere)), [['shard_2']]);
+    assert.deepEqual(rowsOf(await client.query(nowhere)), [['shard_2']]);
+  });
+
+  test('rows of several shards are put on none', async () => {
+    await using client = await sharded.raw();
+    for (const sql of [
+      'INSERT INTO data (id) VALUES (5), (6)',
+      'INSERT INTO data (id) VALUES (5); INSERT INTO data (id) VALUES (6)',
+      'UPDATE data SET id = 6 WHERE id = 5',
+    ]) {
+      assert.equal(errorOf(await client.query(sql))?.code, '0A000', sql);
+    }
+    assert.equal(
+      await answers(client, parse('', 'INSERT INTO data (id) VALUES ($1), ($2)'), ...runs('', '5', '6')),
+      '0A000',
+    );
+    for (const shard of SHARDS) {
+      const direct = await cluster.connect(cluster.primary, shard);
+      const { rows } = await direct.query('SELECT count(*)::int AS n FROM data');
+      await direct.end();
+      assert.deepEqual(rows, [{ n: 0 }], shard);
+    }
+  });
+});
+
+suite('comments found by expressions', () => {
+  const FIVE = [...SHARDS, 'shard_0', 'shard_1'];
+
+  test('with five shards', async () => {
+    await using proxy = await TestProxy.start(cluster, {
+      pool: {
+        ...SPLITTING,
+        sharding_key_regex: '/\\* sharding_key: (\\d+) \\*/',
+        shard_id_regex: '/\\* shard_id: (\\d+) \\*/',
+      },
+      shards: FIVE,
+    });
+    await using client = await proxy.raw();
+    for (const protocol of PROTOCOLS) {
+      const shardOf = async (sql: string) => {
+        const { said, error } = await explain(client, sql, protocol);
+        return error?.message ?? said.get('refused') ?? `${said.get('shard')} ${said.get('shard reason')}`;
+      };
+      assert.equal(await shardOf('/* sharding_key: 6 */ SELECT 1'), '2 comment');
+      assert.equal(await shardOf('/* shard_id: 4 */ SELECT 1'), '4 comment');
+      assert.equal(await shardOf('/* sharding_key: 6 */ /* shard_id: 3 */ SELECT 1'), '3 comment');
+      assert.equal(await shardOf('SELECT 1'), '0 default');
+      assert.match(await shardOf('/* shard_id: 5 */ SELECT 1'), REFUSALS.no_such_shard);
+      assert.match(await shardOf('/* shard_id: 99999999999999999999 */ SELECT 1'), REFUSALS.wrong_comment);
+    }
+    assert.equal(errorOf(await client.query(';')), undefined);
+    assert.equal(errorOf(await client.query('/* shard_id: 5 */ SELECT 1'))?.code, '22023');
+    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+  });
+});
