@@ -1,24 +1,17 @@
-/** Which columns of a select may as well be restricted inside of it, where a condition outside restricts them. */
+/** Whether the columns of a select may as well be restricted inside of it, where a condition outside restricts them. */
 import type { SelectStmt } from '@pgsql/types';
-import { columnOf } from './keys-conditions.ts';
 import { isFields } from './keys-terms.ts';
-import type { Column, Env } from './scope.ts';
 
-/** Which columns of a plain select may be asked for outside as well as inside. */
-export function inliner(select: SelectStmt, env: Env): (column: Column) => boolean {
-  const { distinctClause, groupClause, havingClause, windowClause, limitCount, limitOffset } = select;
-  const isCut = limitCount !== undefined || limitOffset !== undefined;
-  const isOn = distinctClause?.some(node => Object.keys(node).length > 0) === true;
-  const isWindowed = windowClause !== undefined || hasWindow([select.targetList, select.sortClause]);
-  if (isCut || isOn || isWindowed || (havingClause !== undefined && groupClause === undefined)) return () => false;
-  if (groupClause === undefined) return () => true;
-  if (groupClause.some(node => !('ColumnRef' in node))) return () => false;
-  const grouped = new Set(
-    groupClause.flatMap(node =>
-      'ColumnRef' in node ? (columnOf(node.ColumnRef.fields, env)?.column.variables ?? []) : [],
-    ),
-  );
-  return column => column.variables.every(variable => grouped.has(variable));
+/**
+ * False where rows depend on others that would be left out: those that LIMIT, DISTINCT ON or a window count. A group
+ * has one value of each column that it puts out, unless there are several ways to group.
+ */
+export function isInlined(select: SelectStmt): boolean {
+  const { distinctClause, groupClause, windowClause, limitCount, limitOffset } = select;
+  if (limitCount !== undefined || limitOffset !== undefined) return false;
+  if (distinctClause?.some(node => Object.keys(node).length > 0) === true) return false;
+  if (groupClause?.some(node => 'GroupingSet' in node) === true) return false;
+  return windowClause === undefined && !hasWindow([select.targetList, select.sortClause]);
 }
 
 /** Whether a function looks at other rows, OVER a window. */

@@ -10,7 +10,7 @@ import type {
   WithClause,
 } from '@pgsql/types';
 import { ConditionReader, columnOf, type Walk } from './keys-conditions.ts';
-import { inliner } from './keys-inline.ts';
+import { isInlined } from './keys-inline.ts';
 import { equateNatural, joined, restricted, type Sides } from './keys-joins.ts';
 import { anyOf, type Condition, type TableUse, type Variable } from './keys-plan.ts';
 import { isFields, namesOf, TermList, type TermReader } from './keys-terms.ts';
@@ -21,6 +21,7 @@ import {
   DerivedSource,
   type Env,
   findCte,
+  type Inlining,
   type Names,
   NO_NAMES,
   type Output,
@@ -116,8 +117,8 @@ export class QueryWalk implements Walk, Variables {
   }
 
   /** Outputs that are told, at the end, who refers to them. */
-  outputs(items: readonly Output[], inlines: (column: Column) => boolean, with_trust = false): Outputs {
-    const outputs = new Outputs(items, inlines, with_trust);
+  outputs(items: readonly Output[], inlining: Inlining): Outputs {
+    const outputs = new Outputs(items, inlining);
     this.#outputs.push(outputs);
     return outputs;
   }
@@ -164,7 +165,7 @@ export class QueryWalk implements Walk, Variables {
     if (larg === undefined || rarg === undefined) throw new TooMuch();
     const env = this.inside(withClause, outer);
     const first = renamed(this.query({ SelectStmt: larg }, env), renames, this);
-    const self = new Outputs(first.items.map(blank), never);
+    const self = new Outputs(first.items.map(blank), 'never');
     const second = this.query(
       { SelectStmt: rarg },
       { ...env, ctes: { name, outputs: self, next: env.ctes, early: false } },
@@ -184,7 +185,7 @@ export class QueryWalk implements Walk, Variables {
       }
       return blank(item);
     });
-    return this.outputs(items, never);
+    return this.outputs(items, 'never');
   }
 
   #select(select: SelectStmt, outer: Env): Outputs {
@@ -198,7 +199,7 @@ export class QueryWalk implements Walk, Variables {
     if (larg !== undefined && rarg !== undefined) {
       const sides = [larg, rarg].map(side => this.query({ SelectStmt: side }, env));
       this.expressions(sortClause, env);
-      return this.#united(sides, limitCount === undefined && limitOffset === undefined);
+      return this.#united(sides, limitCount !== undefined || limitOffset !== undefined);
     }
     if (valuesLists !== undefined) {
       this.expressions(sortClause, env);
@@ -222,7 +223,7 @@ export class QueryWalk implements Walk, Variables {
     const env: Env = { ...base, names, parent: base.parent };
     this.conditions.read(whereClause, env, names.all);
     this.expressions([targetList, groupClause, havingClause, windowClause, sortClause, select.distinctClause], env);
-    return this.outputs(this.targets(targetList, env), inliner(select, env));
+    return this.outputs(this.targets(targetList, env), isInlined(select) ? 'always' : 'never');
   }
 
   /** The columns of a target list or of RETURNING. */
@@ -256,20 +257,17 @@ export class QueryWalk implements Walk, Variables {
     return { name: name ?? namesOf(fields).at(-1), column };
   }
 
-  #united([left, right]: readonly Outputs[], inlines: boolean): Outputs {
+  #united([left, right]: readonly Outputs[], is_cut: boolean): Outputs {
+    const isInlined = !is_cut && left.inlining !== 'never' && right.inlining !== 'never';
     const items = left.items.map((item, position): Output => {
-      if ('star' in item) return { star: () => undefined };
+      if ('star' in item) return blank(item);
       const ours = item.column;
       const theirs = right.at(position);
       if (ours?.value === undefined || theirs?.value === undefined) return { name: item.name, column: undefined };
-      const value = anyOf([ours.value, theirs.value]);
-      const isInlined = left.inlines(ours) && right.inlines(theirs);
-      return {
-        name: item.name,
-        column: { variables: isInlined ? [...ours.variables, ...theirs.variables] : [], value },
-      };
+      const variables = isInlined ? [...ours.variables, ...theirs.variables] : [];
+      return { name: item.name, column: { variables, value: anyOf([ours.value, theirs.value]) } };
     });
-    return this.outputs(items, () => inlines, true);
+    return this.outputs(items, 'of_keys');
   }
 
   #values(rows: readonly Node[], env: Env): Outputs {
@@ -291,7 +289,7 @@ export class QueryWalk implements Walk, Variables {
       const all = list.terms.length === 0 ? others : [terms, ...others];
       return { name: `column${i + 1}`, column: known ? { variables: [], value: anyOf(all) } : undefined };
     });
-    return this.outputs(items, never);
+    return this.outputs(items, 'never');
   }
 
   /** The sources of an item of a FROM list; `left` are those that a LATERAL one sees. */
@@ -390,8 +388,6 @@ function takesOver(own: Variable | undefined, value: Condition | undefined): boo
   );
 }
 
-const never = () => false;
-
 /** The same name, and nothing known of its values. */
 function blank(item: Output): Output {
   return 'star' in item ? { star: () => undefined } : { name: item.name, column: undefined };
@@ -404,7 +400,7 @@ function renamed(outputs: Outputs, names: readonly string[], walk: QueryWalk): O
     if ('star' in item) return { star: () => undefined };
     return { name: names[i] ?? item.name, column: item.column };
   });
-  return walk.outputs(items, outputs.inlines, outputs.with_trust);
+  return walk.outputs(items, outputs.inlining);
 }
 
 function isSubLink(value: unknown): value is { readonly SubLink: SubLink } {

@@ -125,7 +125,7 @@ export class StatementWalk implements Writes {
   #returning(clause: ReturningClause | undefined, env: Env): Outputs {
     const list = clause?.exprs ?? [];
     this.#walk.expressions(list, env);
-    return this.#walk.outputs(this.#walk.targets(list, env), () => false);
+    return this.#walk.outputs(this.#walk.targets(list, env), 'never');
   }
 
   #insert(

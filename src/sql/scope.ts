@@ -61,20 +61,23 @@ export type Output =
   | { readonly name: string | undefined; readonly column: Column | undefined }
   | { readonly star: (name: string) => Column | undefined };
 
+/**
+ * Whether what restricts a column outside of a query may as well restrict it inside: never, always, or as far as both
+ * have the type of a key.
+ */
+export type Inlining = 'never' | 'always' | 'of_keys';
+
 /** What a query puts out. */
 export class Outputs {
   readonly items: readonly Output[];
-  /** Whether a condition on this column may as well be asked inside; `with_trust`: only between columns of one type. */
-  readonly inlines: (column: Column) => boolean;
-  readonly with_trust: boolean;
+  readonly inlining: Inlining;
   readonly references: DerivedSource[] = [];
   /** Whether all that refer to it are known. */
   closed = true;
 
-  constructor(items: readonly Output[], inlines: (column: Column) => boolean, with_trust = false) {
+  constructor(items: readonly Output[], inlining: Inlining) {
     this.items = items;
-    this.inlines = inlines;
-    this.with_trust = with_trust;
+    this.inlining = inlining;
   }
 
   /** The column at a position, undefined behind a star. */
@@ -108,14 +111,16 @@ export class Outputs {
   /** Conditions from outside reach the columns inside, if everybody outside has them. */
   close(): void {
     const [first] = this.references;
-    if (!this.closed || first === undefined) return;
+    if (!this.closed || first === undefined || this.inlining === 'never') return;
     for (const [key, { inner }] of first.columns) {
       const outer = this.references.map(reference => reference.columns.get(key)?.variable);
-      if (inner === undefined || !this.inlines(inner)) continue;
+      if (inner === undefined) continue;
       const known = outer.filter(variable => variable !== undefined);
       if (known.length < outer.length) continue;
       const seen = anyOf(known.map(variable => ({ kind: 'same', variable })));
-      for (const variable of inner.variables) variable.conditions.push(this.with_trust ? equalTo(seen) : seen);
+      for (const variable of inner.variables) {
+        variable.conditions.push(this.inlining === 'of_keys' ? equalTo(seen) : seen);
+      }
     }
   }
 }

@@ -113,6 +113,8 @@ export const CORPUS: readonly Expected[] = [
       'SELECT * FROM (SELECT * FROM (SELECT * FROM data) a) b WHERE b.id = 5',
       'SELECT * FROM (SELECT id, count(*) FROM data GROUP BY id) d WHERE id = 5',
       'SELECT * FROM (SELECT DISTINCT id FROM data) d WHERE id = 5',
+      'SELECT * FROM (SELECT id, x % 2, max(x) FROM data GROUP BY id, x % 2) d WHERE id = 5',
+      'SELECT * FROM (SELECT id, max(x) FROM data GROUP BY 1 HAVING max(x) > 0) d WHERE id = 5',
       'SELECT * FROM (SELECT id FROM data WHERE id = 5 ORDER BY x LIMIT 1) d JOIN data e ON d.id = e.id',
       'SELECT * FROM (SELECT id, sum(x) s FROM data WHERE id = 5 GROUP BY id) d JOIN data e ON d.id = e.id',
       'SELECT * FROM (SELECT id FROM data UNION ALL SELECT id FROM data) d WHERE id = 5',
@@ -267,6 +269,7 @@ export const CORPUS: readonly Expected[] = [
       'SELECT * FROM orders o JOIN data d ON d.id = o.data_id WHERE o.data_id = 5',
       'SELECT * FROM data a JOIN orders o ON a.id = o.data_id JOIN data b ON b.id = o.data_id WHERE a.id = 5',
       'SELECT * FROM orders o LEFT JOIN data a USING (id) JOIN data b USING (id) WHERE a.id = 5 OR a.id IS NULL',
+      'SELECT * FROM (SELECT id FROM (SELECT id FROM data WHERE id = 5) a RIGHT JOIN orders USING (id)) q JOIN data b ON b.id = q.id',
       // Sub-selects.
       'SELECT * FROM (SELECT * FROM data ORDER BY id, x LIMIT 3) d WHERE id = 5',
       'SELECT * FROM (SELECT * FROM data ORDER BY id, x OFFSET 3) d WHERE id = 5',
