@@ -18,6 +18,8 @@ export interface ExplainContext {
   readonly judge: Judge;
   /** The server whose connection the client holds, if it holds one. */
   readonly held: LeaseSource | undefined;
+  /** A BEGIN that waits for the text. */
+  readonly begun?: Statement | undefined;
 }
 
 /** Characters that are shown of a template, or of a list of names. */
@@ -25,12 +27,13 @@ const SHOWN_LENGTH = 500;
 
 /** Rows of two columns: what is told, and what it is. */
 export function explainRoute(context: ExplainContext, buffer: Buffer, start: number, end: number): string[][] {
-  const { cluster, router, judge, held } = context;
+  const { cluster, router, judge, held, begun } = context;
   const statement = judge.analyze(buffer, start, end);
   judge.query(statement);
   judge.wishOfText(buffer, start, end);
   const { demand } = judge;
   const rows = describe(statement, demand, judge.effects(statement));
+  if (begun !== undefined) judge.join(begun);
   if (held !== undefined) {
     const { name, shard } = held.address;
     const refusal = router.refusalOn(shard, demand);
