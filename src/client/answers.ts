@@ -1,6 +1,8 @@
 /** Answers what a client sends that needs no server: routing commands, a BEGIN that waits, statements known to all. */
 import { type PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import type { Exchange } from '../server/exchange.ts';
 import { CLOSE_COMPLETE, commandComplete, PARSE_COMPLETE, readyForQuery } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
@@ -11,6 +13,8 @@ import type { ClientStatements } from './statements.ts';
 /** The session whose messages are answered. */
 export interface AnsweredOwner {
   readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly connection: ServerConnection | undefined;
+  readonly exchange: Exchange;
   /** Transaction status of the client. */
   readonly status: number;
   readonly commands: Commands;
@@ -32,22 +36,33 @@ export class Answers {
     this.#batch = batch;
   }
 
-  /** Answers a message that is about a routing command; false when it is for a server. */
-  takesCommand(type: number, { buffer, start, end }: Framer): boolean {
-    const { commands, phase } = this.#owner;
-    if (phase !== 'idle') return false;
-    if (type === FRONTEND.query) return this.#batch.empty && this.#takesCommandQuery(buffer, start, end);
-    if (type === FRONTEND.sync || type === FRONTEND.flush) {
-      if (!commands.pending) return false;
-      if (type === FRONTEND.sync) this.#endCommands();
-      return true;
+  /** Whether a server has to do with the batch under way, so that it cannot be answered in front of one. */
+  get inside(): boolean {
+    const { phase, connection } = this.#owner;
+    if (phase !== 'idle') return true;
+    return !this.#batch.empty && (connection !== undefined || !this.#batch.items.every(needsNoServer));
+  }
+
+  /** Answers a message, or the head of one, that is about a routing command; false when it is for a server. */
+  takesCommand({ type, buffer, start, end }: Framer, partial: boolean): boolean {
+    const { commands, phase, exchange } = this.#owner;
+    // The server skips it, whatever it is.
+    if (phase === 'active' && exchange.skipping) return false;
+    if (type === FRONTEND.query) {
+      commands.interrupt();
+      return !partial && phase === 'idle' && this.#batch.empty && this.#takesCommandQuery(buffer, start, end);
     }
-    const wasPending = commands.pending;
-    const answer = commands.take(type, buffer, start, end);
-    if (answer === undefined && !wasPending) return false;
-    if (answer === undefined || !this.#batch.empty) this.#owner.refuse(pgError('command_in_batch'), FRONTEND.flush);
-    else this.#tell(answer, FRONTEND.flush);
-    return true;
+    const { pending } = commands;
+    if (type === FRONTEND.sync || type === FRONTEND.flush) {
+      if (pending && type === FRONTEND.sync) this.#endCommands();
+      return pending;
+    }
+    const answer = partial ? undefined : commands.take(type, buffer, start, end, this);
+    if (answer !== undefined) {
+      if (!this.inside) this.#tellKnown();
+      this.#tell(answer, FRONTEND.flush);
+    } else if (pending) this.#owner.refuse(pgError('command_in_batch'), FRONTEND.flush);
+    return answer !== undefined || pending;
   }
 
   /** Answers a batch that is a simple query, if it needs no server. */
@@ -62,12 +77,17 @@ export class Answers {
 
   /** Answers a batch that a Sync ends, if it needs no server. */
   takesSync(): boolean {
-    const { items } = this.#batch;
-    if (!items.every(needsNoServer)) return false;
-    for (const { type } of items) this.#outbox.push(type === FRONTEND.parse ? PARSE_COMPLETE : CLOSE_COMPLETE);
-    this.#batch.clear();
+    if (this.inside) return false;
+    this.#tellKnown();
     this.#ready();
     return true;
+  }
+
+  /** Answers a batch that needs no server so far. */
+  #tellKnown(): void {
+    for (const { type } of this.#batch.items)
+      this.#outbox.push(type === FRONTEND.parse ? PARSE_COMPLETE : CLOSE_COMPLETE);
+    this.#batch.clear();
   }
 
   #takesCommandQuery(buffer: Buffer, start: number, end: number): boolean {
@@ -96,10 +116,10 @@ export class Answers {
   /** The reply to SQL's DEALLOCATE of a statement that the client prepared by protocol, whose name no server knows. */
   #deallocated(): Buffer | undefined {
     const { query, items } = this.#batch;
-    const { statements, status } = this.#owner;
-    const name = query?.deallocates;
-    if (name === undefined || items.length !== 1 || status === STATUS.failed) return undefined;
-    if (statements.close(Buffer.from(name).toString('latin1')) === undefined) return undefined;
+    const { statements, commands, status } = this.#owner;
+    if (query?.deallocates === undefined || items.length !== 1 || status === STATUS.failed) return undefined;
+    const name = Buffer.from(query.deallocates).toString('latin1');
+    if (statements.close(name) === undefined && !commands.drop(name)) return undefined;
     return commandComplete('DEALLOCATE');
   }
 

@@ -35,8 +35,7 @@ export const OWN_SYNC = 0;
 
 /** What a batch needs to read its messages. */
 export interface BatchContext {
-  readonly judge: Judge;
-  readonly catalog: StatementCatalog;
+  readonly routing: { readonly judge: Judge; readonly catalog: StatementCatalog };
   readonly statements: ClientStatements;
   readonly settings: ClientSettings;
 }
@@ -66,7 +65,7 @@ export class Batch {
 
   /** What its statements ask of a route. */
   get demand(): Demand {
-    return this.#context.judge.demand;
+    return this.#context.routing.judge.demand;
   }
 
   /** Whether every statement is provably a read; undefined while none has been inspected. */
@@ -88,6 +87,23 @@ export class Batch {
     const type = this.items[0]?.type;
     if (type === FRONTEND.query || type === FRONTEND.functionCall) return FRONTEND.query;
     return this.sealed ? FRONTEND.sync : FRONTEND.flush;
+  }
+
+  /** Whether the client waits for the ReadyForQuery at its end. */
+  get isAwaited(): boolean {
+    return this.sealed && this.items.at(-1)?.type !== OWN_SYNC;
+  }
+
+  /** Whether it is an exchange by itself, all of which is here, so that it may be sent twice. */
+  get isWhole(): boolean {
+    const last = this.items.at(-1);
+    if (last?.type === FRONTEND.query) return this.items.length === 1 && !isHead(last);
+    return last?.type === FRONTEND.sync || last?.type === OWN_SYNC;
+  }
+
+  /** Whether it may begin a transaction. */
+  get mayBegin(): boolean {
+    return !this.empty && this.demand.mayBegin;
   }
 
   /** Ends in a Sync of pglynx's own instead of its Flush, so that no connection is held until the client's. */
@@ -191,7 +207,7 @@ export class Batch {
 
   #addQuery(buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): void {
     const from = start + HEADER_LENGTH;
-    const { judge } = this.#context;
+    const { judge } = this.#context.routing;
     const isText = !partial && buffer.indexOf(0, from) === end - 1;
     judge.wishOfText(buffer, from, isText ? end - 1 : end);
     if (!isText) this.#unknown();
@@ -209,8 +225,8 @@ export class Batch {
     const { nameEnd } = parts;
     const nameFrom = start + HEADER_LENGTH;
     const name = buffer.toString('latin1', nameFrom, nameEnd);
-    const { catalog, statements, settings } = this.#context;
-    const statement = catalog.intern(buffer.subarray(nameEnd + 1, end), settings.dialect);
+    const { routing, statements, settings } = this.#context;
+    const statement = routing.catalog.intern(buffer.subarray(nameEnd + 1, end), settings.dialect);
     this.#judge(statement, inspect, false, undefined);
     const taken = name === '' ? undefined : statements.find(name);
     const undo = taken === undefined ? statements.define(name, statement) : undefined;
@@ -240,7 +256,8 @@ export class Batch {
     if (nameTo === -1) return false;
     if (type !== FRONTEND.bind && buffer[start + HEADER_LENGTH] !== OF_STATEMENT) return false;
     const name = nameFrom === nameTo ? '' : buffer.toString('latin1', nameFrom, nameTo);
-    const { statements, judge } = this.#context;
+    const { statements, routing } = this.#context;
+    const { judge } = routing;
     const statement = this.#find(name);
     const isBind = type === FRONTEND.bind;
     const bound = isBind && judge.keyed && !partial ? new BindValues(buffer, nameTo + 1, end) : undefined;
@@ -264,16 +281,20 @@ export class Batch {
     this.#push(FRONTEND.execute, buffer, start, end, undo, name);
   }
 
-  /** The client's statement of this name; after a change of settings, the one that its text means now. */
+  /** The client's statement of this name; after a change of settings or a reload, the one that its text means now. */
   #find(name: string): PreparedStatement | undefined {
-    const { catalog, statements, settings } = this.#context;
+    const { routing, statements, settings } = this.#context;
+    const { catalog } = routing;
     const statement = statements.find(name);
     const { dialect } = settings;
-    if (statement === undefined || statement.dialect === dialect) return statement;
+    if (statement === undefined || (statement.dialect === dialect && statement.catalog === catalog)) return statement;
     // Prepared in front of a change of settings, it stays what it was.
     const isHere = this.items.some(item => item.type === FRONTEND.parse && item.statement === statement);
     if (isHere) return statement;
-    return catalog.intern(statement.definition, dialect);
+    const renewed = catalog.intern(statement.definition, dialect);
+    // What a reload has made another is so from now on.
+    if (statement.catalog !== catalog) statements.define(name, renewed);
+    return renewed;
   }
 
   #push(type: number, buffer: Buffer, start: number, end: number, undo?: Undo, name = ''): void {
@@ -299,7 +320,8 @@ export class Batch {
     bound: BindValues | undefined,
   ): void {
     if (statement === undefined) return this.#unknown();
-    const { settings, judge } = this.#context;
+    const { settings, routing } = this.#context;
+    const { judge } = routing;
     if (settings.misleads(statement.definition)) {
       settings.alter();
       return this.#unknown();
@@ -318,9 +340,14 @@ export class Batch {
 
   /** What could not be inspected counts as a write that may leave anything. */
   #unknown(): void {
-    this.#context.judge.unknown();
+    this.#context.routing.judge.unknown();
     this.effects |= EFFECT.unknown;
   }
+}
+
+/** Whether more of a message follows than its item holds. */
+export function isHead({ buffer, start, end }: BatchItem): boolean {
+  return end - start < buffer.readUInt32BE(start + 1) + 1;
 }
 
 /** The name of the statement that a text drops, its bytes read as Latin-1; '' is all. */

@@ -33,6 +33,15 @@ interface Command {
   readonly text: Buffer;
 }
 
+/** What answers a message about a command: replies, or why it fails; undefined when it is about something else. */
+type Answer = Buffer[] | PgError | undefined;
+
+/** Where a command stands. */
+interface Surroundings {
+  /** Whether a server has to do with the batch under way. */
+  readonly inside: boolean;
+}
+
 /** Commands that a client may have prepared, and portals of them. */
 const NAMES_MAX = 100;
 
@@ -61,21 +70,21 @@ export class Commands {
   }
 
   /**
-   * The replies to a message of the extended protocol that is about a command; undefined when it is not.
-   * A Parse of something else takes the name of a command away from it.
+   * The replies to a message of the extended protocol that is about a command; undefined when it is not. A Parse of
+   * something else takes the name of a command away from it. No command is taken `inside` a batch for a server.
    */
-  take(type: number, buffer: Buffer, start: number, end: number): Buffer[] | PgError | undefined {
-    if (type === FRONTEND.parse) return this.#parse(buffer, start, end);
+  take(type: number, buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
+    if (type === FRONTEND.parse) return this.#parse(buffer, start, end, batch);
     if (this.#prepared.size === 0 && this.#portals.size === 0) return undefined;
     switch (type) {
       case FRONTEND.bind:
-        return this.#bind(buffer, start, end);
+        return this.#bind(buffer, start, end, batch);
       case FRONTEND.describe:
-        return this.#describe(buffer, start, end);
+        return this.#describe(buffer, start, end, batch);
       case FRONTEND.execute:
         return this.#run(buffer, start, end);
       case FRONTEND.close:
-        return this.#close(buffer, start, end);
+        return this.#close(buffer, start, end, batch);
       default:
         return undefined;
     }
@@ -87,18 +96,36 @@ export class Commands {
     this.#portals.clear();
   }
 
-  #parse(buffer: Buffer, start: number, end: number): Buffer[] | PgError | undefined {
+  /** A simple query ends portals and the unnamed statement. */
+  interrupt(): void {
+    this.end();
+    this.#prepared.delete('');
+  }
+
+  /** DEALLOCATE: whether there was a command of this name. */
+  drop(name: string): boolean {
+    return this.#prepared.delete(name);
+  }
+
+  /** DEALLOCATE ALL or DISCARD ALL: only the unnamed one stays. */
+  clear(): void {
+    for (const name of this.#prepared.keys()) if (name !== '') this.#prepared.delete(name);
+  }
+
+  #parse(buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
     const nameFrom = start + HEADER_LENGTH;
     const nameTo = stringEnd(buffer, nameFrom, end);
-    const textTo = nameTo === -1 ? -1 : stringEnd(buffer, nameTo + 1, end);
-    if (textTo === -1) return undefined;
-    const hint = this.find(buffer, nameTo + 1, textTo);
-    if (hint === undefined && this.#prepared.size === 0) return undefined;
+    if (nameTo === -1) return undefined;
+    const isPlain = !mayBeHint(buffer, nameTo + 1, end);
+    if (isPlain && this.#prepared.size === 0) return undefined;
+    const textTo = isPlain ? -1 : stringEnd(buffer, nameTo + 1, end);
+    const hint = textTo === -1 ? undefined : parseHint(buffer, nameTo + 1, textTo);
     const name = buffer.toString('latin1', nameFrom, nameTo);
     if (hint === undefined) {
       this.#prepared.delete(name);
       return undefined;
     }
+    if (batch.inside) return pgError('command_in_batch');
     if (this.#prepared.size >= NAMES_MAX && !this.#prepared.has(name)) {
       return pgError(
         'feature_not_supported',
@@ -116,7 +143,7 @@ export class Commands {
     return { hint: moved, text: Buffer.from(buffer.subarray(from, to)) };
   }
 
-  #bind(buffer: Buffer, start: number, end: number): Buffer[] | undefined {
+  #bind(buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
     const portalFrom = start + HEADER_LENGTH;
     const portalTo = stringEnd(buffer, portalFrom, end);
     const nameTo = portalTo === -1 ? -1 : stringEnd(buffer, portalTo + 1, end);
@@ -127,35 +154,35 @@ export class Commands {
       this.#portals.delete(portal);
       return undefined;
     }
+    if (batch.inside) return pgError('command_in_batch');
     this.pending = true;
     if (this.#portals.size < NAMES_MAX) this.#portals.set(portal, command);
     return [BIND_COMPLETE];
   }
 
-  #describe(buffer: Buffer, start: number, end: number): Buffer[] | undefined {
+  #describe(buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
     const { isStatement, command } = this.#named(buffer, start, end);
     if (command === undefined) return undefined;
+    if (batch.inside) return pgError('command_in_batch');
     this.pending = true;
     const columns = columnsOf(command.hint);
     const row = columns === undefined ? NO_DATA : rowDescription(columns);
     return isStatement ? [NO_PARAMETERS, row] : [row];
   }
 
-  #run(buffer: Buffer, start: number, end: number): Buffer[] | PgError | undefined {
+  #run(buffer: Buffer, start: number, end: number): Answer {
     const from = start + HEADER_LENGTH;
     const to = stringEnd(buffer, from, end);
     const command = to === -1 ? undefined : this.#portals.get(buffer.toString('latin1', from, to));
-    if (command === undefined) return undefined;
-    this.pending = true;
-    return this.#execute(command);
+    return command === undefined ? undefined : this.#execute(command);
   }
 
-  #close(buffer: Buffer, start: number, end: number): Buffer[] | undefined {
+  #close(buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
     const { isStatement, name, command } = this.#named(buffer, start, end);
     if (command === undefined) return undefined;
-    this.pending = true;
     (isStatement ? this.#prepared : this.#portals).delete(name);
-    return [CLOSE_COMPLETE];
+    // A server knows nothing of it, but answers in order.
+    return batch.inside ? undefined : [CLOSE_COMPLETE];
   }
 
   /** What a Describe or Close names. */

@@ -20,6 +20,8 @@ export interface IntakeOwner extends AnsweredOwner {
   readonly opening: Opening;
   /** Whether every statement must be inspected, also those for a connection that the client holds. */
   readonly inspects: boolean;
+  /** A message comes, perhaps the first of a batch; false when the session is over. */
+  begins(): boolean;
   /** The batch is to be sent as soon as there is a connection for it. */
   dispatch(): void;
   /** Ends the session with an error. */
@@ -42,6 +44,8 @@ export class Intake {
   readonly #answers: Answers;
   /** Set after an error that no server saw: everything up to the next Sync is ignored. */
   #skipping = false;
+  /** The error of a batch that is being ignored and may have begun a transaction. */
+  #unbegun: PgError | undefined;
   /** An error that is the answer to whatever comes next. */
   #pendingError: PgError | undefined;
   /** Type byte of a message that PostgreSQL does not take among copy data, once the COPY was made to fail for it. */
@@ -119,11 +123,19 @@ export class Intake {
     return true;
   }
 
-  /** Answers with an error of pglynx's own; the rest of an unfinished batch is ignored. */
-  fail(error: PgError, sealed: boolean): void {
+  /**
+   * Answers with an error of pglynx's own; the rest of an unfinished batch is ignored. `begins` when what fails may have
+   * begun a transaction: what was sent behind it would run by itself, so that a client that has sent more is ended.
+   */
+  fail(error: PgError, sealed: boolean, begins = false): void {
+    const { commands, opening } = this.#owner;
+    const isUnbegun = begins && opening.statement === undefined;
     this.stream = 'drop';
     this.#copyViolation = undefined;
-    this.#owner.opening.fail();
+    commands.end();
+    opening.fail();
+    if (isUnbegun && sealed && this.pipelines) return this.#owner.close(error);
+    this.#unbegun = isUnbegun && !sealed ? error : undefined;
     this.#outbox.push(errorResponse(error));
     if (sealed) this.#outbox.push(readyForQuery(this.#owner.status));
     else this.#skipping = true;
@@ -146,9 +158,9 @@ export class Intake {
 
   /** Answers the batch that waits with an error; nothing of it has taken place. */
   failBatch(error: PgError): void {
-    const { sealed } = this.batch;
+    const { isAwaited, mayBegin } = this.batch;
     this.batch.abandon();
-    this.fail(error, sealed);
+    this.fail(error, isAwaited, mayBegin);
   }
 
   /** Answers whatever comes next with an error, as the rest of a batch that was begun. */
@@ -233,7 +245,7 @@ export class Intake {
     if (partial && type === FRONTEND.parse) return this.#refuseLength('general.max_message_size');
     if (this.#skipping) return this.#skip(type);
     if (this.#pendingError !== undefined) return this.#answerPendingError(type);
-    if (!partial && this.#answers.takesCommand(type, this.#framer)) return;
+    if (!this.#owner.begins() || this.#answers.takesCommand(this.#framer, partial)) return;
     switch (type) {
       case FRONTEND.query:
         return this.#takeQuery(partial);
@@ -312,6 +324,9 @@ export class Intake {
   #skip(type: number): void {
     if (type !== FRONTEND.sync) return;
     this.#skipping = false;
+    const error = this.#unbegun;
+    this.#unbegun = undefined;
+    if (error !== undefined && this.pipelines) return this.#owner.close(error);
     this.#outbox.push(readyForQuery(this.#owner.status));
   }
 

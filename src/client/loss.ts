@@ -1,7 +1,7 @@
 /** What a client is told when its server connection is lost: whether its work took effect, as far as anybody can know. */
 import { type PgError, pgError } from '../errors.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
-import type { Batch, BatchItem } from './batch.ts';
+import { type Batch, type BatchItem, isHead } from './batch.ts';
 
 /** The state of a client when its connection was lost. */
 export interface Loss {
@@ -35,9 +35,9 @@ function mayCommit(batch: Batch): boolean {
   return batch.empty || batch.items.some(itemMayCommit);
 }
 
-function itemMayCommit({ type, buffer, start, end, statement }: BatchItem): boolean {
+function itemMayCommit(item: BatchItem): boolean {
+  const { type, buffer, start, end, statement } = item;
   if (statement !== undefined) return COMMITS.test(statement.text);
   if (type !== FRONTEND.query) return false;
-  const isHead = end - start < buffer.readUInt32BE(start + 1) + 1;
-  return isHead || COMMITS.test(buffer.toString('latin1', start + HEADER_LENGTH, end));
+  return isHead(item) || COMMITS.test(buffer.toString('latin1', start + HEADER_LENGTH, end));
 }

@@ -10,6 +10,7 @@ import { EFFECT } from '../sql/statement.ts';
 import { errorFields, errorResponse, fieldsMessage } from '../wire/backend.ts';
 import { BACKEND, FRONTEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
 import type { Batch } from './batch.ts';
+import type { Commands } from './commands.ts';
 import { endCopyIn } from './farewell.ts';
 import { lossError } from './loss.ts';
 import type { ClientSettings } from './settings.ts';
@@ -23,6 +24,7 @@ export interface RepliesOwner {
   readonly exchange: Exchange;
   readonly batch: Batch;
   readonly statements: ClientStatements;
+  readonly commands: Commands;
   readonly settings: ClientSettings;
   exchangeEnded(status: number): void;
   /** Sends the batch under way once more, on the same connection. */
@@ -225,8 +227,9 @@ export class Replies implements ExchangeOwner {
 
   /** The client has deallocated its statements, but for those that it prepares after that. */
   #dropStatements(connection: ServerConnection): void {
-    const { batch, exchange, statements } = this.#owner;
+    const { batch, exchange, statements, commands } = this.#owner;
     connection.statements.outdate();
+    commands.clear();
     const unsent = batch.sealed ? [] : batch.items.filter(({ type }) => type === FRONTEND.parse);
     statements.clear([...exchange.parsing, ...unsent.map(({ name }) => name)]);
   }

@@ -8,6 +8,7 @@ import type { Demand } from '../routing/demand.ts';
 import { type Inspector, Judge } from '../routing/judge.ts';
 import type { Route } from '../routing/route.ts';
 import { Router } from '../routing/router.ts';
+import type { StatementCatalog } from '../server/prepared.ts';
 import type { Statement } from '../sql/statement.ts';
 import type { Opening } from './opening.ts';
 import { isRefusal } from './replies.ts';
@@ -44,6 +45,11 @@ export class ClientRouting {
     this.#cluster = cluster;
     this.judge.configure(cluster.directory);
     this.router.configure(cluster.directory);
+  }
+
+  /** The prepared statements that clients share. */
+  get catalog(): StatementCatalog {
+    return this.#cluster.statements;
   }
 
   /** Whether statements must be inspected; `held` when the client holds a connection. */

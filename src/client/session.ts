@@ -13,7 +13,7 @@ import type { SettingsProfile } from '../server/parameters.ts';
 import { ClientCounters } from '../stats/counters.ts';
 import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
-import { Batch, OWN_SYNC } from './batch.ts';
+import { Batch } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
 import { Claim, type ClaimOwner } from './claim.ts';
 import { Commands, type CommandsOwner } from './commands.ts';
@@ -98,8 +98,7 @@ export class Session
     this.#cluster = cluster;
     this.#startup = profile;
     const { statements, settings } = this;
-    const { judge } = this.#routing;
-    const batch = new Batch({ judge, catalog: cluster.statements, statements, settings });
+    const batch = new Batch({ routing: this.#routing, statements, settings });
     this.#intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
     this.#departure = new Departure(this, socket, outbox, this.#intake);
@@ -237,13 +236,9 @@ export class Session
     this.commands.end();
     const { connection, batch } = this;
     if (connection === undefined || (this.phase === 'idle' && connection.status !== STATUS.transaction)) {
-      const { judged } = batch.demand;
-      const isWhole = type !== FRONTEND.flush && !batch.empty;
-      const mayBegin = judged.length === 0 || judged.some(({ statement }) => statement.transaction !== 'none');
+      const { mayBegin } = batch;
       batch.abandon();
-      // Statements sent behind a BEGIN that never ran would run by themselves.
-      if (isWhole && mayBegin && this.opening.statement === undefined && this.pipelines) return this.close(error);
-      return this.#intake.fail(error, type !== FRONTEND.flush);
+      return this.#intake.fail(error, type !== FRONTEND.flush, mayBegin);
     }
     this.#replies.instead = { error, ofCancel: false };
     this.#intake.stream = 'drop';
@@ -251,9 +246,16 @@ export class Session
     this.dispatch();
   }
 
+  begins(): boolean {
+    const isBetween = this.phase === 'idle' && this.connection === undefined && this.batch.empty;
+    return !isBetween || !this.#cluster.retired || this.#changeCluster();
+  }
+
   dispatch(): void {
     const connection = this.connection;
-    const refusal = connection === undefined ? undefined : this.#routing.refusal(this.batch.demand, this.#pool);
+    // What the server skips may be anything.
+    const isSkipped = this.phase === 'active' && this.exchange.skipping;
+    const refusal = isSkipped ? undefined : this.#routing.refusal(this.batch.demand, this.#pool);
     if (refusal !== undefined) this.refuse(refusal, this.batch.endType);
     else if (this.phase === 'active') this.#send();
     else if (connection === undefined) this.#route();
@@ -304,7 +306,6 @@ export class Session
     const now = performance.now();
     this.#tally.exchangeEnded(status, this.#limits.began_at, now, this.connection, this.#pool);
     if (status === STATUS.idle) this.#routing.transactionEnded(now);
-    this.#rescued = false;
     this.batch.clear();
     if (this.phase === 'closed') return this.release();
     this.#to('idle');
@@ -373,13 +374,13 @@ export class Session
   }
 
   #route(): void {
-    if (this.#cluster.retired && !this.#changeCluster()) return;
     const { sealed, preparesOnly, demand, endType } = this.batch;
     this.#routing.join(this.opening);
     const route = this.#routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
     if (route instanceof PgError) return this.refuse(route, endType);
     this.#claim.lease.role = route.role;
     this.#claim.lease.shard = route.shard;
+    this.#rescued = false;
     this.#to('waiting');
     this.#claim.make(this.#cluster, this.#startup);
   }
@@ -410,9 +411,8 @@ export class Session
     connection.dirty |= leftovers(batch.effects);
     const isApart = begins && connection.status === STATUS.idle;
     if (isApart && batch.preparesOnly) batch.sealItself();
-    const last = batch.items.at(-1)?.type;
-    const isWhole = isApart && (last === FRONTEND.sync || last === FRONTEND.query || last === OWN_SYNC);
-    this.#replies.begin(isWhole, batch.read === true && !this.#rescued && !this.#inSessionMode);
+    const isRescuable = batch.read === true && !this.#rescued && !this.#inSessionMode;
+    this.#replies.begin(isApart && batch.isWhole, isRescuable);
     this.#routing.sent(batch.demand, this.#tally.uses, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();

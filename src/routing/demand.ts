@@ -13,7 +13,7 @@ export interface Judged {
 
 const ANY_SHARD: ShardAnswer = { kind: 'none' };
 
-/** Statements of a batch that are remembered one by one; what counts of the rest is in the sums. */
+/** Statements of a batch that are remembered one by one. */
 const JUDGED_MAX = 64;
 
 export class Demand {
@@ -31,8 +31,10 @@ export class Demand {
   wish: CommentHint | undefined;
   /** Whether every statement changes nothing but rows: false once one was not inspected. */
   shareable = true;
-  /** The statements, once for each time that one is to run. */
+  /** The statements, once for each time that one is to run; the first ones of many. */
   readonly judged: Judged[] = [];
+  /** Whether more is to run than {@link judged} says. */
+  more = false;
 
   /** Starts over. */
   clear(): void {
@@ -44,10 +46,17 @@ export class Demand {
     this.wish = undefined;
     this.shareable = true;
     this.judged.length = 0;
+    this.more = false;
+  }
+
+  /** Whether it may begin a transaction. */
+  get mayBegin(): boolean {
+    if (this.read === undefined || this.more) return true;
+    return this.judged.some(({ statement }) => statement.transaction !== 'none');
   }
 
   /** Adds a statement that is to run, or only to be prepared. */
-  add(statement: Statement, judgement: Judgement): void {
+  add(statement: Statement, judgement: Judgement, runs: boolean): void {
     const { read, reason, detail } = judgement;
     if (this.reason === undefined || (this.read !== false && !read)) {
       this.reason = reason;
@@ -55,7 +64,9 @@ export class Demand {
     }
     this.read = this.read !== false && read;
     this.shareable &&= judgement.shareable;
+    if (!runs) return;
     if (this.judged.length < JUDGED_MAX) this.judged.push({ statement, judgement });
+    else this.more = true;
   }
 
   /** Adds a statement that nothing is known of. */
@@ -63,6 +74,7 @@ export class Demand {
     this.read = false;
     this.reason ??= 'unparsed';
     this.shareable = false;
+    this.more = true;
   }
 
   /** Adds the shards of a statement that is to run: all must agree on one. */

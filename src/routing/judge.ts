@@ -84,7 +84,7 @@ export class Judge {
 
   /** Judges a simple query whose analysis this is: the one made last. */
   query(statement: Statement): void {
-    this.#judge(statement);
+    this.#judge(statement, true);
     if (this.#context.key === undefined) return;
     const { template } = this.#inspector;
     this.demand.addShards(
@@ -99,7 +99,7 @@ export class Judge {
 
   /** Judges a statement that is prepared, or runs with these parameters; undefined when they were not all there. */
   statement(prepared: PreparedStatement, statement: Statement, runs: boolean, bound: BindValues | undefined): void {
-    this.#judge(statement);
+    this.#judge(statement, runs);
     if (this.#context.key === undefined || !runs) return;
     this.demand.addShards(
       this.#shards(statement, {
@@ -113,7 +113,7 @@ export class Judge {
 
   /** A statement that says nothing of shards goes with the batch. */
   join(statement: Statement): void {
-    this.#judge(statement);
+    this.#judge(statement, true);
   }
 
   /** Bits of EFFECT that a statement leaves, as far as this pool's catalog knows. */
@@ -165,11 +165,11 @@ export class Judge {
     return this.#inspector.analyze(buffer, start, end, this.#reading.backslashes);
   }
 
-  #judge(statement: Statement): void {
+  #judge(statement: Statement, runs: boolean): void {
     const { catalog, refused } = this.#context;
     const judgement = catalog.judge(statement);
-    if (judgement.read && refused.has(statement)) this.demand.add(statement, { ...judgement, ...REFUSED });
-    else this.demand.add(statement, judgement);
+    if (judgement.read && refused.has(statement)) this.demand.add(statement, { ...judgement, ...REFUSED }, runs);
+    else this.demand.add(statement, judgement, runs);
   }
 
   #shards(statement: Statement, source: ValueSource): ShardAnswer {

@@ -17,6 +17,8 @@ export class PreparedStatement {
   readonly name: string;
   /** {@link SettingsProfile.dialect} of the sessions that share it. */
   readonly dialect: string;
+  /** Where it is shared: a reload, after which its analysis may be another, makes a new one. */
+  readonly catalog: StatementCatalog;
   readonly nameBytes: Buffer;
   /** SQL text, without its NUL. */
   readonly text: string;
@@ -35,9 +37,10 @@ export class PreparedStatement {
   /** Whether a comment of the text may be meant for pglynx. */
   readonly commented: boolean;
 
-  constructor(id: number, definition: Buffer, dialect: string) {
+  constructor(id: number, definition: Buffer, dialect: string, catalog: StatementCatalog) {
     this.name = `${STATEMENT_PREFIX}${id}`;
     this.dialect = dialect;
+    this.catalog = catalog;
     this.nameBytes = Buffer.from(this.name);
     this.definition = definition;
     this.text = definition.toString('utf8', 0, Math.max(0, definition.indexOf(0)));
@@ -99,7 +102,7 @@ export class StatementCatalog {
     const key = `${dialect}\0${definition.toString('latin1')}`;
     let statement = this.#byDefinition.get(key);
     if (statement === undefined) {
-      statement = new PreparedStatement(nextId++, Buffer.from(definition), dialect);
+      statement = new PreparedStatement(nextId++, Buffer.from(definition), dialect, this);
       this.#byDefinition.set(key, statement);
     }
     statement.uses++;
