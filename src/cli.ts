@@ -7,7 +7,6 @@ import { OperatorError } from './cli/error.ts';
 import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './cli/logger.ts';
 import { serve } from './cli/serve.ts';
 import { DemoError } from './demo/error.ts';
-import { errorText } from './errors.ts';
 import { ConfigError, explainText, type LoadedConfig, loadConfig } from './index.ts';
 import { VERSION } from './version.ts';
 
@@ -101,11 +100,25 @@ function check(path: string): void {
 }
 
 async function explain(path: string, sql: string, flags: ExplainFlags): Promise<void> {
-  const rows = await explainText(loadConfig(path), sql, flags).catch((thrown: unknown) => {
-    throw new OperatorError(`${path}: ${errorText(thrown)}`);
-  });
+  const loaded = loadConfig(path);
+  const pools = poolsOf(loaded);
+  const pool = pools.find(
+    ({ database, user }) => database === (flags.database ?? database) && user === (flags.user ?? user),
+  );
+  if (pool === undefined) {
+    const known = pools.map(({ database, user }) => `${database}/${user}`).join(', ');
+    throw new OperatorError(`${path} has no pool ${flags.database ?? '*'}/${flags.user ?? '*'}; it has ${known}`);
+  }
+  const rows = [['pool', `${pool.database}/${pool.user}`], ...(await explainText(loaded, sql, pool))];
   const width = Math.max(...rows.map(([name]) => name.length));
   for (const [name, answer] of rows) console.log(`${name.padEnd(width)}  ${answer}`);
+}
+
+/** Each database with each of its users, in the order of the file. */
+function poolsOf({ config }: LoadedConfig): { database: string; user: string }[] {
+  return Object.entries(config.pools).flatMap(([database, { users }]) =>
+    Object.values(users).map(({ username: user }) => ({ database, user })),
+  );
 }
 
 function summary({ config, warnings }: LoadedConfig): string {
