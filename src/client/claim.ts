@@ -3,6 +3,7 @@ import { type PgError, pgError } from '../errors.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { Lease, type LeaseOwner, type LeaseSource } from '../pool/lease.ts';
 import type { ServerConnection } from '../server/connection.ts';
+import { DIRTY } from '../server/dirty.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import type { Opening } from './opening.ts';
 import { applyProfile } from './profile.ts';
@@ -72,7 +73,10 @@ export class Claim implements LeaseOwner {
   #begin(connection: ServerConnection): void {
     const { opening } = this.#owner;
     if (opening.statement === undefined) return this.#proceed(connection);
+    // If the client leaves before it has begun, the next one must not find itself in it.
+    connection.dirty |= DIRTY.pipeline;
     opening.begin(connection, error => {
+      if (this.#isFor(connection)) connection.dirty &= ~DIRTY.pipeline;
       if (error === undefined) return this.#proceed(connection);
       this.#refused(connection, serverError(error));
       connection.close('the server refused BEGIN', error);

@@ -37,18 +37,23 @@ export class Opening {
     return this.status === STATUS.failed;
   }
 
-  /** Begins the transaction on a connection; `begun` gets the server's error, if any, and then it waits on. */
+  /** Begins the transaction on a connection; `begun` gets the server's error, if any, and then there is none. */
   begin(connection: ServerConnection, begun: (error: Map<string, string> | undefined) => void): void {
     const { failed } = this;
-    const done = () => {
+    let refusal: Map<string, string> | undefined;
+    const end = () => {
       this.statement = undefined;
       this.status = STATUS.idle;
-      begun(undefined);
+      begun(refusal);
     };
     connection.inject(this.#text, error => {
-      if (error !== undefined) begun(error);
-      else if (failed) connection.inject(FAILURE, done);
-      else done();
+      refusal = error;
+      if (!failed) end();
+    });
+    if (!failed) return;
+    connection.inject(FAILURE, error => {
+      if (connection.state === 'closed') refusal = error;
+      end();
     });
   }
 }

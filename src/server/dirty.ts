@@ -8,8 +8,8 @@ export const DIRTY = {
   locks: 32,
   sequences: 64,
   /**
-   * A simple query behind an Execute without a Sync in between: PostgreSQL (14 to 18) may then call the connection
-   * idle although its transaction has not ended, and fail the next statement, whosever it is.
+   * A transaction may be open although the connection is called idle: behind a BEGIN that has not been answered, and
+   * where a simple query followed an Execute without a Sync in between (PostgreSQL 14 to 18).
    */
   pipeline: 128,
 } as const;
