@@ -112,7 +112,9 @@ export class PgProxy implements ControlPlane {
       [...changed, ...added].map(({ database, username }) => JSON.stringify([database, username])),
     );
     const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
-    if (this.#analyzer !== undefined) this.#analyzer.columns = keyColumns(loaded);
+    // Transactions under way still look for the keys of before.
+    if (this.#analyzer !== undefined)
+      this.#analyzer.columns = new Set([...keyColumns({ config: before }), ...keyColumns(loaded)]);
     this.#registry.replace(clusterSettings(loaded.config), isUnchanged);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
@@ -290,7 +292,7 @@ function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {
 }
 
 /** Names of all columns that are sharding keys of a pool with shards. */
-function keyColumns({ config }: LoadedConfig): ReadonlySet<string> {
+function keyColumns({ config }: Pick<LoadedConfig, 'config'>): ReadonlySet<string> {
   const keyed = clusterSettings(config).filter(({ shards }) => shards.length > 1);
   const written = keyed.flatMap(({ sharding }) => sharding.automatic_key ?? []);
   return new Set(written.map(key => shardingKey(key).column));

@@ -1,12 +1,13 @@
 /** One cluster: shards x servers of one database and user; finds each lease a pool, and keeps what its clients share. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { type PgError, pgError } from '../errors.ts';
 import type { ConnectOptions, ServerConnection } from '../server/connection.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
-import type { Catalog } from '../sql/catalog.ts';
+import { type Catalog, NO_ROWS } from '../sql/catalog.ts';
 import type { Statement } from '../sql/statement.ts';
 import type { Activity } from './activity.ts';
 import { choose, serves } from './balancer.ts';
@@ -56,7 +57,8 @@ export class Cluster implements PoolOwner {
   /** The pools of each shard that may serve a role. */
   readonly #byRole: readonly Readonly<Record<Role, readonly Pool[]>>[];
 
-  constructor(settings: ClusterSettings, context: ClusterContext, activity?: Activity) {
+  /** What is known of the database stays known when a reload puts it in the place of `before`. */
+  constructor(settings: ClusterSettings, context: ClusterContext, activity?: Activity, before?: Cluster) {
     this.settings = settings;
     this.context = context;
     this.activity = settings.activity.enabled ? activity : undefined;
@@ -81,7 +83,8 @@ export class Cluster implements PoolOwner {
       replica: pools.filter(pool => serves(pool, 'replica')),
     }));
     this.directory = new Directory(this, Math.random);
-    this.schema = new SchemaReader(this, this.directory.key !== undefined);
+    const isSame = before !== undefined && isDeepStrictEqual(before.firstServers, this.firstServers);
+    this.schema = new SchemaReader(this, this.directory.key !== undefined, isSame ? before.catalog.rows : NO_ROWS);
   }
 
   get catalog(): Catalog {
@@ -100,6 +103,11 @@ export class Cluster implements PoolOwner {
   get firstShard(): number {
     const { default_shard } = this.settings;
     return typeof default_shard === 'number' ? default_shard : 0;
+  }
+
+  /** The servers of that shard. */
+  get firstServers(): ClusterSettings['shards'][number] | undefined {
+    return this.settings.shards[this.firstShard];
   }
 
   /** `database/user`, for logs. */

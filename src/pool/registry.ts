@@ -38,7 +38,7 @@ export class Registry {
       const kept = isUnchanged(wanted) ? before.get(name) : undefined;
       const activity = activities.get(wanted.database) ?? new Activity(wanted.activity);
       activities.set(wanted.database, activity);
-      this.#clusters.set(name, kept ?? new Cluster(wanted, this.#context, activity));
+      this.#clusters.set(name, kept ?? new Cluster(wanted, this.#context, activity, before.get(name)));
       if (kept !== undefined) before.delete(name);
     }
     for (const cluster of before.values()) cluster.retire();

@@ -52,11 +52,11 @@ export class SchemaReader {
   #took_ms = 0;
   #logged = '';
 
-  /** `columns`: whether statements are sharded, so that columns of tables are wanted. */
-  constructor(cluster: SchemaCluster, columns: boolean) {
+  /** `columns`: whether statements are sharded, so that columns of tables are wanted; `known` is right until it is read. */
+  constructor(cluster: SchemaCluster, columns: boolean, known: CatalogRows = NO_ROWS) {
     this.#cluster = cluster;
     this.#options = { columns, functions: cluster.settings.write_functions };
-    this.#catalog = new Catalog(NO_ROWS, cluster.settings);
+    this.#catalog = new Catalog(known, cluster.settings);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ready = promise;
     this.#settleReady = resolve;

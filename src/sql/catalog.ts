@@ -102,7 +102,8 @@ const NO_LISTS: FunctionLists = { write_functions: [], read_functions: [] };
 export class Catalog {
   static readonly empty: Catalog = new Catalog(NO_ROWS, NO_LISTS);
 
-  readonly #rows: CatalogRows;
+  /** What it is made of. */
+  readonly rows: CatalogRows;
   readonly #writes: ReadonlySet<string>;
   readonly #reads: ReadonlySet<string>;
   readonly #judgements = new WeakMap<Statement, Judgement>();
@@ -113,7 +114,7 @@ export class Catalog {
 
   /** `rows` may be many: they are looked up, never walked through. */
   constructor(rows: CatalogRows, lists: FunctionLists) {
-    this.#rows = rows;
+    this.rows = rows;
     this.#writes = new Set(lists.write_functions);
     this.#reads = new Set(lists.read_functions);
   }
@@ -135,7 +136,7 @@ export class Catalog {
   columnsOf(name: string): readonly string[] | undefined {
     let columns = this.#columns.get(name);
     if (columns === undefined) {
-      const [first, ...others] = matching(this.#rows.columns, name);
+      const [first, ...others] = matching(this.rows.columns, name);
       if (first === undefined) return undefined;
       columns = others.every(other => areEqual(other.columns, first.columns)) ? first.columns : 'ambiguous';
       this.#columns.set(name, columns);
@@ -192,7 +193,7 @@ export class Catalog {
   #own(name: string): Verdict | undefined {
     const known = this.#functions.get(name);
     if (known !== undefined) return known;
-    const found = worst(matching(this.#rows.functions, name).map(row => this.#called(row)));
+    const found = worst(matching(this.rows.functions, name).map(row => this.#called(row)));
     // Names of three parts are as many as clients can think of.
     if (found !== undefined && partsOf(name).length <= 2) this.#functions.set(name, found);
     return found;
@@ -201,7 +202,7 @@ export class Catalog {
   /** The verdict on the user's operators of this name; undefined when there are none. */
   #operator(name: string): Verdict | undefined {
     return worst(
-      matching(this.#rows.operators, name).map(row => {
+      matching(this.rows.operators, name).map(row => {
         const verdict = this.#called(row.calls);
         return about(verdict, `OPERATOR(${nameOf(row)}), which calls ${nameOf(row.calls)}`);
       }),
@@ -209,7 +210,7 @@ export class Catalog {
   }
 
   #type(name: string): Verdict {
-    const rows = matching(this.#rows.types, name);
+    const rows = matching(this.rows.types, name);
     const verdicts = rows.map(row =>
       about(this.#called(row.calls), `the type ${nameOf(row)}, which calls ${nameOf(row.calls)}`),
     );
@@ -218,7 +219,7 @@ export class Catalog {
 
   /** `t.name` may call a function. */
   #attribute(name: string): Verdict {
-    const rows = this.#rows.functions.get(name)?.filter(row => row.of_row) ?? [];
+    const rows = this.rows.functions.get(name)?.filter(row => row.of_row) ?? [];
     return worst(rows.map(row => this.#called(row))) ?? CLEAN;
   }
 
@@ -246,7 +247,7 @@ export class Catalog {
 
   /** What speaks against reading a relation as written. */
   #relation(name: string): Objection | undefined {
-    const { relations, uses } = this.#rows;
+    const { relations, uses } = this.rows;
     if (matching(relations, name).length === 0 && matching(uses, name).length === 0) return undefined;
     const known = this.#relations.get(name) ?? this.#search(name) ?? 'none';
     this.#relations.set(name, known);
@@ -259,14 +260,14 @@ export class Catalog {
     const pending: { name: string; path: string; child: boolean }[] = [{ name, path: '', child: false }];
     // The list grows while it is walked.
     for (const { name, path, child } of pending) {
-      for (const row of matching(this.#rows.relations, name)) {
+      for (const row of matching(this.rows.relations, name)) {
         const { reason, calls } = row;
         if (child && reason === 'row_security') continue;
         const at = `${path}${nameOf(row)}`;
         if (calls === undefined) return { reason, about: at };
         if (this.#called(calls).objection !== undefined) return { reason, about: `${at} calls ${nameOf(calls)}` };
       }
-      for (const row of matching(this.#rows.uses, name)) {
+      for (const row of matching(this.rows.uses, name)) {
         const used = nameOf(row.uses);
         if (seen.has(used)) continue;
         seen.add(used);

@@ -141,6 +141,16 @@ test('a reload that changes another setting is not felt by INSERTs without a lis
   }
 });
 
+test('a transaction keeps to the sharding key that it began with', async () => {
+  await using proxy = await shards.proxy();
+  await using client = await proxy.raw();
+  await client.query('/* pglynx: shard=0 */ BEGIN');
+  await client.query('SELECT 1');
+  await reload(proxy, { query_parser_enabled: true });
+  const error = errorOf(await client.query('INSERT INTO data (x, id) VALUES (1, 3)'));
+  assert.match(error?.message ?? '', /transaction is on shard 0/);
+});
+
 suite('comments', () => {
   let proxy: TestProxy;
   before(async () => {
