@@ -1,5 +1,6 @@
 /** Where one client's batches go: its judge and router, and what is remembered of the routes they took. */
 import { PgError, pgError } from '../errors.ts';
+import type { Activity } from '../pool/activity.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { explainRoute } from '../pool/explain.ts';
 import type { LeaseSource } from '../pool/lease.ts';
@@ -9,7 +10,8 @@ import { type Inspector, Judge } from '../routing/judge.ts';
 import type { Route } from '../routing/route.ts';
 import { Router } from '../routing/router.ts';
 import type { StatementCatalog } from '../server/prepared.ts';
-import type { Statement } from '../sql/statement.ts';
+import type { Judgement } from '../sql/catalog.ts';
+import { EFFECT, type ReasonCode, type Statement } from '../sql/statement.ts';
 import type { Opening } from './opening.ts';
 import { isRefusal } from './replies.ts';
 import type { ClientSettings } from './settings.ts';
@@ -28,8 +30,9 @@ export class ClientRouting {
   readonly #inspector: Inspector;
   readonly #settings: ClientSettings;
   #cluster: Cluster;
-  /** Statements that write, of the transaction under way. */
-  #writing: Statement[] = [];
+  /** Tables that the transaction under way writes, and whether it may write others too. */
+  readonly #written = new Set<string>();
+  #writesMore = false;
   #ddl = false;
 
   constructor(inspector: Inspector, settings: ClientSettings, cluster: Cluster) {
@@ -54,9 +57,12 @@ export class ClientRouting {
 
   /** Whether statements must be inspected; `held` when the client holds a connection. */
   inspects(held: boolean): boolean {
-    if (!this.judge.keyed && !this.router.splitting) return false;
-    this.#cluster.schema.start();
-    return this.judge.keyed || !held || this.#cluster.activity !== undefined;
+    const { activity, settings, schema } = this.#cluster;
+    // Also who has chosen a role writes what others read.
+    const isWatched = activity !== undefined && settings.query_parser_enabled;
+    if (!this.judge.keyed && !this.router.splitting && !isWatched) return false;
+    schema.start();
+    return this.judge.keyed || !held || isWatched;
   }
 
   /** Whether the key in a statement is all that can tell a shard, so that a BEGIN is better sent with one. */
@@ -102,10 +108,12 @@ export class ClientRouting {
     for (const { statement, judgement } of demand.judged) {
       uses.push(routes.note(statement, judgement.detail, route));
       if (activity === undefined || judgement.read) continue;
-      this.#writing.push(statement);
-      wrote(activity, statement, now);
+      for (const table of statement.tables.written) this.#written.add(table);
+      this.#writesMore ||= mayWriteMore(statement, judgement);
     }
-    if (activity !== undefined && demand.read === false && demand.judged.length === 0) activity.wroteAnything(now);
+    if (activity === undefined || demand.read !== false) return;
+    this.#writesMore ||= demand.more;
+    this.#note(activity, now);
   }
 
   /** A statement of the transaction under way changes what the catalog says. */
@@ -117,10 +125,11 @@ export class ClientRouting {
   transactionEnded(now: number): void {
     if (this.#ddl) this.#cluster.schema.ddlSeen();
     this.#ddl = false;
-    if (this.#writing.length === 0) return;
     const { activity } = this.#cluster;
-    if (activity !== undefined) for (const statement of this.#writing) wrote(activity, statement, now);
-    this.#writing.length = 0;
+    if (activity === undefined || (this.#written.size === 0 && !this.#writesMore)) return;
+    this.#note(activity, now);
+    this.#written.clear();
+    this.#writesMore = false;
   }
 
   /** Whether a read that `pool` ended with this error, or by being lost, may be sent to another server. */
@@ -136,19 +145,24 @@ export class ClientRouting {
   /** A read is sent to another server; `refused` when a replica took it for a write, which it is from now on. */
   rescued(demand: Demand, refused: boolean, pool: LeaseSource): void {
     const { route } = this;
-    const [only, ...more] = demand.judged;
+    const [first] = demand.judged;
     if (route !== undefined) this.route = { ...route, role: refused ? 'primary' : 'any', reason: 'replayed' };
-    if (only === undefined) return;
-    // Of several it is not known which one; a statement is there once more for its Parse.
-    const isAlone = more.every(({ statement }) => statement === only.statement);
-    if (refused && isAlone) this.#cluster.directory.refused.add(only.statement);
-    this.#cluster.replayed(only.statement, refused, pool);
+    if (first === undefined) return;
+    // Nothing has been answered, so it was the first.
+    if (refused) this.#cluster.directory.refused.add(first.statement);
+    this.#writesMore ||= refused;
+    this.#cluster.replayed(first.statement, refused, pool);
   }
 
   /** The rows of EXPLAIN ROUTE for a text. */
   explain(buffer: Buffer, start: number, end: number, held: LeaseSource | undefined): string[][] {
     const judge = new Judge(this.#inspector, this.#settings, this.#cluster.directory);
     return explainRoute({ cluster: this.#cluster, router: this.router, judge, held }, buffer, start, end);
+  }
+
+  #note(activity: Activity, now: number): void {
+    if (this.#writesMore) activity.wroteAnything(now);
+    else activity.wrote([...this.#written], now);
   }
 
   #stale(demand: Demand): 'initializing' | 'recently_written' | undefined {
@@ -164,7 +178,12 @@ export class ClientRouting {
   }
 }
 
-function wrote(activity: NonNullable<Cluster['activity']>, { tables }: Statement, now: number): void {
-  if (tables.written.length === 0) activity.wroteAnything(now);
-  else activity.wrote(tables.written, now);
+/** Judgements that leave open which tables a statement writes. */
+const OPEN: ReadonlySet<ReasonCode> = new Set<ReasonCode>(['unparsed', 'refused', 'volatile_view', 'row_security']);
+const DDL = /^(?:CREATE|ALTER|DROP|IMPORT) /;
+
+/** Whether a write may be of other tables than it names: what functions do is not known, nor what reads of a view need. */
+function mayWriteMore({ tables, kind }: Statement, { effects, reason }: Judgement): boolean {
+  if ((effects & EFFECT.unknown) !== 0 || OPEN.has(reason)) return true;
+  return tables.written.length === 0 && DDL.test(kind);
 }
