@@ -36,6 +36,8 @@ export class PreparedStatement {
   literals: readonly Literal[] = [];
   /** Whether a comment of the text may be meant for pglynx. */
   readonly commented: boolean;
+  /** Where the types of parameters begin in the definition. */
+  readonly #types: number;
 
   constructor(id: number, definition: Buffer, dialect: string, catalog: StatementCatalog) {
     this.name = `${STATEMENT_PREFIX}${id}`;
@@ -43,21 +45,22 @@ export class PreparedStatement {
     this.catalog = catalog;
     this.nameBytes = Buffer.from(this.name);
     this.definition = definition;
-    this.text = definition.toString('utf8', 0, Math.max(0, definition.indexOf(0)));
+    const textEnd = definition.indexOf(0);
+    this.text = definition.toString('utf8', 0, Math.max(0, textEnd));
+    this.#types = textEnd + 3;
     this.parse = parseMessage(this.name, definition);
     this.commented = definition.includes(COMMENT_MARK);
   }
 
   /** OID of the type of parameter `n`, from 1; 0 when the definition does not give it. */
   typeOf(n: number): number {
-    const types = this.definition.indexOf(0) + 3;
-    const at = types + 4 * (n - 1);
+    const at = this.#types + 4 * (n - 1);
     return n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
   }
 
   /** Whether the definition gives types of parameters. */
   get hasTypes(): boolean {
-    return this.definition.length !== this.definition.indexOf(0) + 3;
+    return this.definition.length !== this.#types;
   }
 }
 

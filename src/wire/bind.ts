@@ -14,12 +14,11 @@ export class BindValues {
   /** Where the format codes begin, behind their count. */
   readonly #formats: number;
   readonly #formatCount: number;
-  /** Where the values begin, behind their count. */
-  readonly #values: number;
   /** Number of values. */
   readonly count: number;
-  /** Where the value after the last one read stands, so that reading in order passes over each once. */
-  #next = 1;
+  /** Where the values stand that were passed over, each once, whatever the order in which they are asked for. */
+  readonly #starts: number[] = [];
+  /** Where the next one stands. */
   #at: number;
 
   /** `from` is behind the statement's name; `end` is the message's. */
@@ -30,25 +29,27 @@ export class BindValues {
     this.#formats = from + 2;
     const counted = this.#formats + 2 * this.#formatCount;
     this.count = uint16(buffer, counted, end);
-    this.#values = counted + 2;
-    this.#at = this.#values;
+    this.#at = counted + 2;
   }
 
   /** The value of parameter `n`, the first being 1; undefined when the message has no such value. */
   value(n: number): BindValue | undefined {
     if (n < 1 || n > this.count) return undefined;
-    if (n < this.#next) {
-      this.#next = 1;
-      this.#at = this.#values;
-    }
-    for (;;) {
-      if (this.#at + 4 > this.#end) return undefined;
-      const length = this.buffer.readInt32BE(this.#at);
-      const from = this.#at + 4;
-      if (length < -1 || from + Math.max(0, length) > this.#end) return undefined;
-      this.#at = from + Math.max(0, length);
-      if (this.#next++ === n) return { binary: this.#isBinary(n), from, length };
-    }
+    while (this.#starts.length < n) if (!this.#pass()) return undefined;
+    const at = this.#starts[n - 1];
+    return { binary: this.#isBinary(n), from: at + 4, length: this.buffer.readInt32BE(at) };
+  }
+
+  /** Passes over the next value; false when it is not whole. */
+  #pass(): boolean {
+    const at = this.#at;
+    if (at + 4 > this.#end) return false;
+    const length = this.buffer.readInt32BE(at);
+    const next = at + 4 + Math.max(0, length);
+    if (length < -1 || next > this.#end) return false;
+    this.#starts.push(at);
+    this.#at = next;
+    return true;
   }
 
   /** No code is text for all, one code is for all, else each value has its own. */
