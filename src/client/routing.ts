@@ -100,13 +100,13 @@ export class ClientRouting {
     return hasShard && hasRole ? undefined : pgError('command_in_session', name);
   }
 
-  /** A batch is sent: its templates are noted in `uses`, its writes remembered. */
-  sent(demand: Demand, uses: RouteUse[], now: number): void {
+  /** A batch is sent: its templates are noted, its writes remembered. */
+  sent(demand: Demand, tally: { note(use: RouteUse): void }, now: number): void {
     const { route } = this;
     const { activity, routes } = this.#cluster;
     if (route === undefined) return;
     for (const { statement, judgement } of demand.judged) {
-      uses.push(routes.note(statement, judgement.detail, route));
+      tally.note(routes.note(statement, judgement.detail, route));
       if (activity === undefined || judgement.read) continue;
       for (const table of statement.tables.written) this.#written.add(table);
       this.#writesMore ||= mayWriteMore(statement, judgement);

@@ -404,6 +404,7 @@ export class Session
     if (begins) {
       this.#to('active');
       this.#limits.began_at = performance.now();
+      this.#tally.begin();
       exchange.reset();
       connection.enqueue(exchange);
     }
@@ -413,7 +414,7 @@ export class Session
     if (isApart && batch.preparesOnly) batch.sealItself();
     const isRescuable = batch.read === true && !this.#rescued && !this.#inSessionMode;
     this.#replies.begin(isApart && batch.isWhole, isRescuable);
-    this.#routing.sent(batch.demand, this.#tally.uses, this.#limits.began_at);
+    this.#routing.sent(batch.demand, this.#tally, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }

@@ -9,11 +9,21 @@ export class Tally {
   readonly counters: ClientCounters;
   /** Milliseconds of `performance.now()` when the transaction under way began. */
   xact_started_at = 0;
-  /** The templates of the exchange under way. */
-  readonly uses: RouteUse[] = [];
+  /** The template of the exchange under way, if there is one only. */
+  #use: RouteUse | 'none' | 'several' = 'none';
 
   constructor(counters: ClientCounters) {
     this.counters = counters;
+  }
+
+  /** An exchange begins. */
+  begin(): void {
+    this.#use = 'none';
+  }
+
+  /** A template is sent in the exchange under way. */
+  note(use: RouteUse): void {
+    this.#use = this.#use === 'none' ? use : 'several';
   }
 
   /** An exchange that began at `began_at` is over. */
@@ -32,7 +42,7 @@ export class Tally {
       connection.counters.query_count++;
       if (!inTransaction) connection.counters.xact_count++;
     }
-    this.#timeUses(query_time_us);
+    this.#timeUse(query_time_us);
     if (pool === undefined) return;
     const { counters } = pool;
     counters.query_count++;
@@ -44,12 +54,10 @@ export class Tally {
   }
 
   /** Only a statement that was alone is known to have taken this long. */
-  #timeUses(time_us: number): void {
-    const { uses } = this;
-    if (uses.length === 1) {
-      uses[0].time_us += time_us;
-      uses[0].timed++;
-    }
-    uses.length = 0;
+  #timeUse(time_us: number): void {
+    const use = this.#use;
+    if (use === 'none' || use === 'several') return;
+    use.time_us += time_us;
+    use.timed++;
   }
 }

@@ -22,7 +22,7 @@ export interface RouteUse {
 const TEMPLATES_MAX = 1000;
 
 export class RouteTable {
-  readonly #uses = new Map<Statement, RouteUse>();
+  readonly #uses = new Map<Statement | string, RouteUse>();
 
   get uses(): Iterable<RouteUse> {
     return this.#uses.values();
@@ -30,11 +30,12 @@ export class RouteTable {
 
   /** A statement is sent along this route. */
   note(statement: Statement, detail: string, route: Route): RouteUse {
-    let use = this.#uses.get(statement);
+    const key = keyOf(statement);
+    let use = this.#uses.get(key);
     if (use === undefined) {
       if (this.#uses.size >= TEMPLATES_MAX) this.#forget();
       use = { statement, detail, route, uses: 0, replays: 0, time_us: 0, timed: 0 };
-      this.#uses.set(statement, use);
+      this.#uses.set(key, use);
     }
     use.detail = detail;
     use.route = route;
@@ -54,4 +55,9 @@ export class RouteTable {
       return;
     }
   }
+}
+
+/** What was not parsed is another object each time. */
+function keyOf(statement: Statement): Statement | string {
+  return statement.reason === 'unparsed' ? `${statement.detail}\n${statement.template}` : statement;
 }
