@@ -5,6 +5,7 @@ import type {
   KeyContext,
   KeyPlan,
   KeyShard,
+  Relation,
   Run,
   Scalar,
   ShardAnswer,
@@ -22,6 +23,8 @@ type Failed = Extract<ShardAnswer, { kind: 'every' | 'refused' }>;
 /** Looks at each variable after the first one: what is not found until then is not found. */
 const ROUNDS_MAX = 20;
 
+const NONE: ShardAnswer = { kind: 'none' };
+
 /** The shards of the rows that a statement needs, when its values are what `context` says. */
 export function answerShards(plan: KeyPlan, context: KeyContext): ShardAnswer {
   return new Evaluation(plan, context).answer();
@@ -31,8 +34,8 @@ class Evaluation {
   readonly #plan: KeyPlan;
   readonly #context: KeyContext;
   readonly #key: string;
-  readonly #sharded = new Map<TableUse, boolean>();
-  readonly #terms = new Map<Condition, Shards>();
+  /** What terms have been found to say, if they are looked at again and again. */
+  readonly #terms: Map<Condition, Shards> | undefined;
   readonly #shards: Shards[] = [];
   readonly #trusted: boolean[] = [];
 
@@ -40,57 +43,56 @@ class Evaluation {
     this.#plan = plan;
     this.#context = context;
     this.#key = context.key.column.toLowerCase();
+    this.#terms = plan.linked ? new Map() : undefined;
   }
 
   answer(): ShardAnswer {
-    const uses = this.#plan.uses.filter(use => use.kind !== 'current' && this.#isSharded(use));
-    const assigned = this.#plan.uses.find(use => use.assigned.size > 0 && this.#isSharded(use) && this.#assigns(use));
-    if (assigned !== undefined) return { kind: 'refused', how: complain('assigned', assigned, this.#key) };
-    if (uses.length === 0) return { kind: 'none' };
-    this.#solve();
-    let worst: ShardAnswer | undefined;
-    const shards: number[] = [];
+    let solved = false;
+    let worst: Failed | undefined;
+    let shards: readonly number[] = [];
     const found: Found[] = [];
-    for (const use of uses) {
+    for (const use of this.#plan.uses) {
+      if (!this.#isSharded(use)) continue;
+      if (use.assigned.size > 0 && this.#assigns(use)) return this.#fail(use, 'refused', 'assigned');
+      if (use.kind === 'current') continue;
+      if (!solved) this.#solve();
+      solved = true;
       const answer = this.#answerOf(use);
       if ('kind' in answer) {
-        if (worst === undefined || answer.kind === 'refused') worst = answer;
+        if (worst?.kind !== 'refused') worst = worst === undefined || answer.kind === 'refused' ? answer : worst;
       } else {
-        for (const shard of answer.shards) if (!shards.includes(shard)) shards.push(shard);
+        shards = union(shards, answer.shards);
         found.push(answer);
       }
-      if (worst?.kind === 'refused') return worst;
     }
-    return (
-      worst ??
-      this.#told(
-        shards.sort((a, b) => a - b),
-        found,
-      )
-    );
+    if (worst !== undefined) return worst;
+    if (shards.length === 0) return NONE;
+    if (shards.length > 1) {
+      const sorted = [...shards].sort((a, b) => a - b);
+      return { kind: 'several', shards: sorted, how: describe(found, this.#context) };
+    }
+    return { kind: 'one', shard: shards[0], how: describe(found.slice(0, 1), this.#context) };
   }
 
-  #told(shards: readonly number[], found: readonly Found[]): ShardAnswer {
-    if (shards.length === 0) return { kind: 'none' };
-    const how = describe(shards.length === 1 ? found.slice(0, 1) : found, this.#context);
-    return shards.length === 1 ? { kind: 'one', shard: shards[0], how } : { kind: 'several', shards, how };
+  #fail(use: TableUse, kind: Failed['kind'], complaint: Complaint): Failed {
+    return { kind, how: complain(complaint, use, this.#key) };
   }
 
   #answerOf(use: TableUse): (Found & { readonly shards: readonly number[] }) | Failed {
-    const fail = (kind: Failed['kind'], complaint: Complaint): Failed => {
-      return { kind, how: complain(complaint, use, this.#key) };
-    };
-    if (use.kind === 'copy_from') return fail('refused', use.kind);
-    if (use.kind === 'copy_to' || use.kind === 'truncate' || use.kind === 'lock') return fail('every', use.kind);
+    if (use.kind === 'copy_from') return this.#fail(use, 'refused', use.kind);
+    if (use.kind === 'copy_to' || use.kind === 'truncate' || use.kind === 'lock') {
+      return this.#fail(use, 'every', use.kind);
+    }
     const kind = use.kind === 'insert' ? 'refused' : 'every';
+    if (this.#basesOf(use) !== undefined) return this.#fail(use, kind, 'view');
     const variable = this.#keyOf(use);
     if (variable === undefined) {
       const isUnnamed = use.positions !== undefined && this.#columnsOf(use) === undefined;
-      return fail(kind, isUnnamed ? 'unnamed' : 'missing');
+      return this.#fail(use, kind, isUnnamed ? 'unnamed' : 'missing');
     }
     const shards = this.#shards[variable.index];
     if (shards !== undefined) return { shards, use, variable };
-    return fail(kind, variable.conditions.length === 0 ? 'missing' : 'unclear');
+    return this.#fail(use, kind, variable.conditions.length === 0 ? 'missing' : 'unclear');
   }
 
   /** The variable of a table's key. */
@@ -98,9 +100,7 @@ class Evaluation {
     if (use.positions !== undefined) {
       const columns = this.#columnsOf(use);
       const exact = columns?.indexOf(this.#context.key.column) ?? -1;
-      return use.positions[
-        exact !== -1 ? exact : (columns?.findIndex(column => column.toLowerCase() === this.#key) ?? -1)
-      ];
+      return use.positions[exact !== -1 ? exact : (columns?.findIndex(column => isSame(column, this.#key)) ?? -1)];
     }
     const exact = use.keys.get(this.#context.key.column);
     if (exact !== undefined) return exact;
@@ -120,46 +120,51 @@ class Evaluation {
     return false;
   }
 
-  #columnsOf({ schema, name }: TableUse): readonly string[] | undefined {
-    return this.#context.columnsOf(schema === undefined ? name : `${schema}.${name}`);
+  #columnsOf(relation: Relation): readonly string[] | undefined {
+    return this.#context.columnsOf(nameOf(relation));
   }
 
+  #basesOf(relation: Relation): readonly Relation[] | undefined {
+    return this.#context.basesOf?.(nameOf(relation));
+  }
+
+  /** Whether it has rows on one shard that others have not. */
   #isSharded(use: TableUse): boolean {
-    let sharded = this.#sharded.get(use);
-    if (sharded === undefined) {
-      sharded = this.#judge(use);
-      this.#sharded.set(use, sharded);
-    }
-    return sharded;
+    const bases = this.#basesOf(use);
+    return bases === undefined ? this.#hasKey(use) : bases.some(base => this.#hasKey(base));
   }
 
-  #judge(use: TableUse): boolean {
+  #hasKey(relation: Relation): boolean {
     const { schema, table } = this.#context.key;
-    if (schema !== undefined && use.schema !== undefined && use.schema.toLowerCase() !== schema.toLowerCase())
-      return false;
-    if (table !== undefined) return use.name.toLowerCase() === table.toLowerCase();
-    if (use.schema === 'pg_catalog' || use.schema === 'information_schema') return false;
-    const columns = this.#columnsOf(use);
+    const { name } = relation;
+    if (schema !== undefined && relation.schema !== undefined && !isSame(relation.schema, schema)) return false;
+    if (table !== undefined) return isSame(name, table);
+    if (relation.schema === 'pg_catalog' || relation.schema === 'information_schema') return false;
+    const columns = this.#columnsOf(relation);
     // The tables of PostgreSQL itself are in no catalog of ours.
-    if (columns === undefined) return !use.name.startsWith('pg_');
-    return columns.some(column => column.toLowerCase() === this.#key);
+    if (columns === undefined) return !name.startsWith('pg_');
+    return columns.some(column => isSame(column, this.#key));
   }
 
-  /** Narrows the shards of every variable, from all of them, until nothing changes. */
+  /** Narrows the shards of every variable, from all of them, until nothing changes: there and back again. */
   #solve(): void {
     const { variables, linked } = this.#plan;
     if (linked) for (const variable of variables) this.#trusted.push(this.#isTrusted(variable));
+    const last = variables.length - 1;
     for (let round = 0; round < ROUNDS_MAX; round++) {
       let changed = false;
-      for (const { index, conditions } of variables) {
-        const before = this.#shards[index];
-        let shards = before;
-        for (const condition of conditions) shards = intersection(shards, this.#of(condition));
-        this.#shards[index] = shards;
-        if (shards?.length !== before?.length) changed = true;
-      }
+      for (let n = 0; n <= last; n++) if (this.#narrow(variables[round % 2 === 0 ? n : last - n])) changed = true;
       if (!changed || !linked) return;
     }
+  }
+
+  /** Whether something is known now that was not before. */
+  #narrow({ index, conditions }: Variable): boolean {
+    const before = this.#shards[index];
+    let shards = before;
+    for (const condition of conditions) shards = intersection(shards, this.#of(condition));
+    this.#shards[index] = shards;
+    return shards?.length !== before?.length;
   }
 
   #of(condition: Condition): Shards {
@@ -177,8 +182,12 @@ class Evaluation {
       case 'all':
         return condition.of.reduce<Shards>((shards, part) => intersection(shards, this.#of(part)), undefined);
       case 'any': {
-        let shards: Shards = [];
-        for (const part of condition.of) shards = union(shards, this.#of(part));
+        let shards: readonly number[] = [];
+        for (const part of condition.of) {
+          const more = this.#of(part);
+          if (more === undefined) return undefined;
+          shards = union(shards, more);
+        }
         return shards;
       }
       case 'unknown':
@@ -187,25 +196,28 @@ class Evaluation {
   }
 
   #ofTerms(condition: Extract<Condition, { kind: 'terms' }>): Shards {
-    if (this.#terms.has(condition)) return this.#terms.get(condition);
+    if (this.#terms?.has(condition) === true) return this.#terms.get(condition);
     let shards: Shards = [];
     for (const term of condition.terms) {
       shards = this.#ofTerm(term, condition.use, shards);
       if (shards === undefined) break;
     }
-    this.#terms.set(condition, shards);
+    this.#terms?.set(condition, shards);
     return shards;
   }
 
   #ofTerm(term: Term | Run, use: 'compared' | 'stored', before: readonly number[]): Shards {
     if (term === 'null' || !('count' in term || 'array' in term || 'from' in term))
       return this.#ofScalar(term, use, before);
-    if ('from' in term) return union(before, this.#context.rangeOf(term.from, term.to));
+    if ('from' in term) {
+      const range = this.#context.rangeOf(term.from, term.to);
+      return range && union(before, range);
+    }
     let shards: Shards = before;
     if ('array' in term) {
       const elements = this.#context.elementsOf(term.array);
-      // What is stored is one of the elements, as it was compared.
-      if (elements === undefined || (this.#plan.inserts && elements.includes('unmatched'))) return undefined;
+      // How they would be stored nobody can ask.
+      if (elements === undefined || this.#plan.inserts) return undefined;
       for (const element of elements) if (shards !== undefined) shards = join(shards, element);
       return shards;
     }
@@ -229,7 +241,8 @@ class Evaluation {
   #isTrusted({ origin, column }: Variable): boolean {
     if (this.#context.exact === true) return true;
     if (origin === undefined) return false;
-    return 'keys' in origin ? this.#isSharded(origin) && this.#isKey(origin, column) : this.#trusts(origin);
+    if (!('keys' in origin)) return this.#trusts(origin);
+    return this.#basesOf(origin) === undefined && this.#hasKey(origin) && this.#isKey(origin, column);
   }
 
   #trusts(condition: Condition): boolean {
@@ -261,7 +274,7 @@ class Evaluation {
   #exists({ origin, column, certain }: Variable): boolean {
     if (origin === undefined) return false;
     if ('keys' in origin) {
-      if (this.#context.key.table !== undefined && this.#isSharded(origin) && this.#isKey(origin, column)) return true;
+      if (this.#context.key.table !== undefined && this.#hasKey(origin) && this.#isKey(origin, column)) return true;
       return this.#columnsOf(origin)?.includes(column) === true;
     }
     if (certain) return true;
@@ -270,13 +283,20 @@ class Evaluation {
   }
 }
 
+function isSame(name: string, other: string): boolean {
+  return name === other || name.toLowerCase() === other.toLowerCase();
+}
+
+function nameOf({ schema, name }: Relation): string {
+  return schema === undefined ? name : `${schema}.${name}`;
+}
+
 function join(shards: readonly number[], shard: KeyShard): Shards {
   if (shard === 'unknown') return undefined;
   return shard === 'unmatched' || shards.includes(shard) ? shards : [...shards, shard];
 }
 
-function union(left: Shards, right: Shards): Shards {
-  if (left === undefined || right === undefined) return undefined;
+function union(left: readonly number[], right: readonly number[]): readonly number[] {
   return left.length === 0 ? right : [...left, ...right.filter(shard => !left.includes(shard))];
 }
 

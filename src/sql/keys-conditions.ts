@@ -175,7 +175,7 @@ export class ConditionReader {
 
   #restricted(node: Node, { env, restricts }: Place): readonly Variable[] {
     const found = this.#columnOf(node, env);
-    if (found === undefined || !found.local) return [];
+    if (found === undefined) return [];
     return found.column.variables.filter(variable => {
       const owner = this.#walk.ownerOf(variable);
       return owner !== undefined && restricts.has(owner);

@@ -1,6 +1,6 @@
 /** What a join makes of the columns of its two sides. */
 import type { JoinExpr } from '@pgsql/types';
-import { anyOf, type Condition, equalTo } from './keys-plan.ts';
+import { anyOf, equalTo } from './keys-plan.ts';
 import { namesOf } from './keys-terms.ts';
 import { type Column, concat, JoinSource, type Names, NO_NAMES, type Source, unqualified } from './scope.ts';
 
@@ -17,7 +17,7 @@ export interface Sides {
 function merge(name: string, sides: Sides): { readonly column: Column; readonly covers: ReadonlySet<Source> } {
   const ours = sideColumn(sides.left, name);
   const theirs = sideColumn(sides.right, name);
-  equate(ours, theirs, sides, false);
+  equate(ours, theirs, sides);
   // Where a side is kept, its column is the merged one; where both are, whichever is not NULL.
   const values = [sides.keeps_right && !sides.keeps_left ? undefined : ours, sides.keeps_right ? theirs : undefined];
   const known = values.filter(column => column !== undefined).map(column => column.value);
@@ -37,19 +37,15 @@ function sideColumn(names: Names, name: string): Column | undefined {
   return names.visible.length === 1 && !names.merged.has(name) ? source.column(name) : unqualified(names, name);
 }
 
-/** Both columns are equal where a row has both; `doubted`: if they exist. */
-function equate(left: Column | undefined, right: Column | undefined, sides: Sides, doubted: boolean): void {
+/** Both columns are equal where a row has both. */
+function equate(left: Column | undefined, right: Column | undefined, sides: Sides): void {
   if (left === undefined || right === undefined) return;
   const link = (from: Column, to: Column) => {
-    const value = doubted ? doubt(to.value) : to.value;
+    const { value } = to;
     if (value !== undefined) for (const variable of from.variables) variable.conditions.push(equalTo(value));
   };
   if (!sides.keeps_left) link(left, right);
   if (!sides.keeps_right) link(right, left);
-}
-
-function doubt(value: Condition | undefined): Condition | undefined {
-  return value?.kind === 'same' ? { kind: 'one_of', variables: [value.variable] } : undefined;
 }
 
 /** The sources whose rows matter only where they meet the condition of the join: those of a kept side all do. */
@@ -62,7 +58,7 @@ export function equateNatural(sides: Sides, columns: ReadonlySet<string>): void 
   const [left] = sides.left.all;
   const [right] = sides.right.all;
   if (sides.left.all.length > 1 || sides.right.all.length > 1) return;
-  for (const column of columns) equate(left.column(column), right.column(column), sides, true);
+  for (const column of columns) equate(left.column(column), right.column(column), sides);
 }
 
 /** What is seen of a join behind it. */

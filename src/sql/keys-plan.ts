@@ -54,11 +54,15 @@ export interface Variable {
   readonly conditions: Condition[];
 }
 
-/** One mention of a table. */
-export interface TableUse {
-  readonly kind: 'rows' | 'current' | 'insert' | 'copy_from' | 'copy_to' | 'truncate' | 'lock';
+/** A table or view by name. */
+export interface Relation {
   readonly schema: string | undefined;
   readonly name: string;
+}
+
+/** One mention of a table. */
+export interface TableUse extends Relation {
+  readonly kind: 'rows' | 'current' | 'insert' | 'copy_from' | 'copy_to' | 'truncate' | 'lock';
   /** `data`, or `data (d)` for `data AS d`. */
   readonly words: string;
   /** Variables by name of the column, those of possible keys; of an INSERT the columns that it gives values. */
@@ -69,7 +73,7 @@ export interface TableUse {
   positions: readonly (Variable | undefined)[] | undefined;
 }
 
-/** What {@link import('./keys.ts').planKeys} finds in a tree. */
+/** What a tree says of the keys of the rows that its statements need. */
 export interface KeyPlan {
   readonly uses: readonly TableUse[];
   readonly variables: readonly Variable[];
@@ -103,6 +107,8 @@ export interface KeyContext {
   readonly exact?: boolean;
   /** Columns in order, if known, of a table named as in the statement: `name` or `schema.name`. */
   columnsOf(table: string): readonly string[] | undefined;
+  /** What a view reads, also through other views; undefined for what is no view. */
+  basesOf?(table: string): readonly Relation[] | undefined;
   shardOf(term: Scalar, use: KeyUse): KeyShard;
   /** What the elements of an array answer, each answer once; undefined when it cannot be read. */
   elementsOf(array: Scalar): readonly KeyShard[] | undefined;

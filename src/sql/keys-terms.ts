@@ -6,11 +6,6 @@ import type { Literal } from './literal.ts';
 /** The hole that a constant with this location is: see Template.holeAt. */
 export type HoleAt = (offset: number) => number | undefined;
 
-/** A minus before a cast turns the sign of a number of these types. */
-const NUMBERS: ReadonlySet<string> = new Set(['int2', 'int4', 'int8', 'numeric']);
-/** Casts to these change what is compared in ways that no key shows: blanks are cut off, or do not count. */
-const PADDED: ReadonlySet<string> = new Set(['bpchar', 'char']);
-
 /** Reads terms; `params` is false where parameters are of an inner statement, which has no values yet. */
 export class TermReader {
   readonly #holeAt: HoleAt;
@@ -98,7 +93,6 @@ export class TermList {
       run !== undefined &&
       run.of === numbered.of &&
       run.cast === numbered.cast &&
-      step > 0 &&
       numbered.first === run.first + step * run.count;
     if (continues) this.terms[this.terms.length - 1] = { ...run, step, count: run.count + 1 };
     else this.terms.push(scalar);
@@ -137,7 +131,6 @@ function typeOf(type: TypeName | undefined): string | undefined {
   const names = namesOf(type.names);
   const name = names.at(-1);
   if (name === undefined || names.length > 2 || (names.length === 2 && names[0] !== 'pg_catalog')) return undefined;
-  if (PADDED.has(name)) return undefined;
   return type.arrayBounds === undefined ? name : `_${name}`;
 }
 
@@ -154,7 +147,7 @@ function withCast(scalar: Scalar | undefined, cast: string): readonly Term[] | u
 /** `-5::int8` is -(5::int8). */
 function negated(scalar: Scalar | undefined): Scalar | undefined {
   if (scalar === undefined || scalar === 'null' || 'param' in scalar || scalar.negative) return undefined;
-  return scalar.cast !== undefined && NUMBERS.has(scalar.cast) ? { ...scalar, negative: true } : undefined;
+  return scalar.cast === undefined ? undefined : { ...scalar, negative: true };
 }
 
 export function isFields(value: unknown): value is Readonly<Record<string, unknown>> {

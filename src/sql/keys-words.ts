@@ -16,13 +16,24 @@ export interface Found {
 }
 
 /** What may be wrong with the key of a table. */
-export type Complaint = 'missing' | 'unclear' | 'unnamed' | 'assigned' | 'copy_from' | 'copy_to' | 'truncate' | 'lock';
+export type Complaint =
+  | 'view'
+  | 'missing'
+  | 'unclear'
+  | 'unnamed'
+  | 'assigned'
+  | 'copy_from'
+  | 'copy_to'
+  | 'truncate'
+  | 'lock';
 
 const CHOOSE = 'choose a shard with SET SHARD TO or SET SHARDING KEY TO first';
 
 /** A complaint in words. */
 export function complain(complaint: Complaint, { words }: TableUse, key: string): string {
   switch (complaint) {
+    case 'view':
+      return `the sharding key ${key} is not looked for behind the view ${words}: ${CHOOSE}`;
     case 'missing':
       return `no value for the sharding key ${key} of table ${words}`;
     case 'unclear':
@@ -45,19 +56,21 @@ export function complain(complaint: Complaint, { words }: TableUse, key: string)
 /** How the shards of these tables were found, by what is known of their keys. */
 export function describe(found: readonly Found[], context: KeyContext): string {
   const textOf: TextOf = context.textOf === undefined ? placeholder : scalar => context.textOf?.(scalar) ?? '?';
-  const all = new Set(
-    found.map(({ use, variable }) => `${nameOf(use)}.${context.key.column}${known(variable, textOf)}`),
-  );
+  const all = new Set<string>();
+  for (const { use, variable } of found) {
+    const { schema, name } = use;
+    const key = `${schema === undefined ? '' : `${schema}.`}${name}.${context.key.column}`;
+    all.add(`${key}${known(variable, textOf)}`);
+  }
+  if (all.size === 1) for (const one of all) return one;
   const told = [...all].slice(0, TOLD);
   return `${told.join(', ')}${told.length < all.size ? ', ...' : ''}`;
 }
 
-function nameOf({ schema, name }: TableUse): string {
-  return schema === undefined ? name : `${schema}.${name}`;
-}
-
 /** The nearest comparisons with values: its own, or those of what it equals. */
 function known(variable: Variable, textOf: TextOf): string {
+  const [first] = variable.conditions;
+  if (first?.kind === 'terms') return ` ${comparison(first.terms, textOf)}`;
   const seen = new Set<Variable>();
   let level = [variable];
   while (level.length > 0 && seen.size < SEARCHED) {

@@ -227,8 +227,6 @@ export class StatementWalk implements Writes {
       ...(keeps_target ? [] : [target]),
       ...(keeps_source ? [] : source.all),
     ]);
-    target.nullable = keeps_source;
-    if (keeps_target) for (const item of source.all) item.nullable = true;
     for (const clause of clauses) this.#when(clause, use, relation, env);
     return this.#returning(returningClause, env);
   }

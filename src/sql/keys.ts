@@ -6,7 +6,7 @@ import { type HoleAt, isFields, TermReader } from './keys-terms.ts';
 import { QueryWalk, TooMuch } from './keys-walk.ts';
 import { StatementWalk } from './keys-writes.ts';
 
-export type { KeyContext, KeyPlan, KeyShard, KeyUse, Scalar, ShardAnswer, Term } from './keys-plan.ts';
+export type { KeyContext, KeyPlan, KeyShard, KeyUse, Relation, Scalar, ShardAnswer, Term } from './keys-plan.ts';
 export { answerShards };
 
 /** Memory of a plan's parts, bytes, roughly. */

@@ -6,6 +6,7 @@ import {
   type KeyContext,
   type KeyPlan,
   planKeys,
+  type Relation,
   type Scalar,
   type ShardAnswer,
 } from '../../src/sql/keys.ts';
@@ -20,6 +21,10 @@ export interface Sharding {
   readonly shards?: number;
   readonly fn?: ShardingFunction;
   readonly exact?: boolean;
+  /** What views read. */
+  readonly views?: Readonly<Record<string, readonly Relation[]>>;
+  /** Columns that are keys of other pools. */
+  readonly others?: readonly string[];
   /** Columns by table; a table that is not here is not known. */
   readonly tables?: Readonly<Record<string, readonly string[]>>;
 }
@@ -29,6 +34,8 @@ export interface Planned {
   readonly plan: KeyPlan | undefined;
   /** The literals that were taken out of it. */
   readonly literals: readonly Literal[];
+  /** What planning took of the thread's time. */
+  readonly planning_us: number;
 }
 
 const MAX_LENGTH = 8192;
@@ -66,8 +73,12 @@ export class Answers {
     const parsed = this.#parser.parse(verbatim ? bytes : template.bytes);
     assert.ok(parsed.tree !== undefined, `${parsed.refusal}: ${sql}`);
     const holeAt = (offset: number) => (verbatim ? undefined : template.holeAt(offset));
-    const plan = planKeys(parsed.tree, new Set([this.#key.column.toLowerCase()]), holeAt);
-    return { plan, literals: Array.from({ length: template.literals }, (_, n) => template.literal(n)) };
+    const columns = new Set([this.#key.column.toLowerCase(), ...(this.#sharding.others ?? [])]);
+    const before = process.threadCpuUsage();
+    const plan = planKeys(parsed.tree, columns, holeAt);
+    const { user, system } = process.threadCpuUsage(before);
+    const literals = Array.from({ length: template.literals }, (_, n) => template.literal(n));
+    return { plan, literals, planning_us: user + system };
   }
 
   /** The answer for a text with these parameters, in text format. */
@@ -93,6 +104,7 @@ export class Answers {
       shards: sharder.shards,
       exact: this.#sharding.exact ?? false,
       columnsOf: table => this.#sharding.tables?.[table],
+      basesOf: table => this.#sharding.views?.[table],
       shardOf: (scalar, use) => {
         const key = written(scalar);
         return key === undefined ? 'unknown' : sharder.shardOf(key, use);
@@ -100,6 +112,13 @@ export class Answers {
       elementsOf: array => {
         const key = written(array);
         return key === undefined ? undefined : sharder.elementsOf(key);
+      },
+      textOf: scalar => {
+        if (scalar === 'null') return 'NULL';
+        if ('param' in scalar) return `$${scalar.param}`;
+        const { form, text } = 'hole' in scalar ? literals[scalar.hole] : scalar.literal;
+        const sign = scalar.negative ? '-' : '';
+        return form === 'string' ? `${sign}'${text}'` : sign + text;
       },
       rangeOf: (from, to) => {
         const keys = [written(from), written(to)].filter(key => key !== undefined);

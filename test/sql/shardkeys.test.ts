@@ -13,8 +13,8 @@ const KEYS = ['data.id', '*.id'] as const;
 type Key = (typeof KEYS)[number];
 
 /** Random statements for each key, and how many of them at least must be said to need one shard. */
-const RUNS = 3000;
-const FLOOR = 300;
+const RUNS = 1500;
+const FLOOR = 150;
 
 /** Statements of the corpus whose results differ between any two databases, or between any two moments. */
 const INCOMPARABLE = /^EXPLAIN|pg_class|information_schema|^SET|CURRENT OF/;
@@ -183,7 +183,7 @@ suite('on one shard alone', () => {
 });
 
 async function checkRandom(answers: Answers, databases: Databases): Promise<Record<string, number>> {
-  const counts: Record<string, number> = { same: 0, error: 0 };
+  const counts: Record<string, number> = { same: 0, any: 0, error: 0 };
   const number = fc.nat({ max: 9239 });
   const property = fc.asyncProperty(fc.gen(), async draw => {
     const sql = new QueryMaker(draw, number).statement();
@@ -194,7 +194,7 @@ async function checkRandom(answers: Answers, databases: Databases): Promise<Reco
       ? `SELECT count(*), sum(hashtextextended(q::text, 0)) FROM (${sql}) q`
       : sql;
     const same = await databases.check(summed, answer.kind === 'one' ? answer.shard : 0, []);
-    counts[same ? 'same' : 'error']++;
+    counts[!same ? 'error' : answer.kind === 'one' ? 'same' : 'any']++;
   });
   await fc.assert(property, { numRuns: RUNS, endOnFailure: true });
   return counts;
