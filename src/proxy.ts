@@ -279,7 +279,7 @@ export async function explainText(
   const client = new ClientSettings(profiles.defaults, '', cluster);
   const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
   const bytes = Buffer.from(text);
-  return routing.explain(bytes, 0, bytes.length, undefined);
+  return routing.explain(bytes, 0, bytes.length, { held: undefined, begun: undefined, whole: true });
 }
 
 function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {

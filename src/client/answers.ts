@@ -50,7 +50,11 @@ export class Answers {
     if (phase === 'active' && exchange.skipping) return false;
     if (type === FRONTEND.query) {
       commands.interrupt();
-      return !partial && phase === 'idle' && this.#batch.empty && this.#takesCommandQuery(buffer, start, end);
+      return (
+        phase === 'idle' &&
+        this.#batch.empty &&
+        this.#takesCommandQuery(buffer, start, partial ? end : end - 1, partial)
+      );
     }
     const { pending } = commands;
     if (type === FRONTEND.sync || type === FRONTEND.flush) {
@@ -90,11 +94,12 @@ export class Answers {
     this.#batch.clear();
   }
 
-  #takesCommandQuery(buffer: Buffer, start: number, end: number): boolean {
+  /** Of what does not come whole, EXPLAIN ROUTE alone is a command. */
+  #takesCommandQuery(buffer: Buffer, start: number, end: number, partial: boolean): boolean {
     const { commands } = this.#owner;
-    const hint = commands.find(buffer, start + HEADER_LENGTH, end - 1);
-    if (hint === undefined) return false;
-    if (this.#tell(commands.run(hint, buffer, end - 1), FRONTEND.query)) this.#endCommands();
+    const hint = commands.find(buffer, start + HEADER_LENGTH, end);
+    if (hint === undefined || (partial && hint.command !== 'explain_route')) return false;
+    if (this.#tell(commands.run(hint, buffer, end, !partial), FRONTEND.query)) this.#endCommands();
     return true;
   }
 

@@ -21,8 +21,8 @@ export interface CommandsOwner {
   readonly router: Router;
   /** Transaction status of the client. */
   readonly status: number;
-  /** Rows of EXPLAIN ROUTE. */
-  explain(buffer: Buffer, start: number, end: number): string[][];
+  /** Rows of EXPLAIN ROUTE; `whole` unless the text goes on behind `end`. */
+  explain(buffer: Buffer, start: number, end: number, whole: boolean): string[][];
   /** Why the choices of the router cannot be followed on the connection that the client keeps, if it cannot. */
   unfit(): PgError | undefined;
 }
@@ -31,6 +31,8 @@ export interface CommandsOwner {
 interface Command {
   readonly hint: Hint;
   readonly text: Buffer;
+  /** Whether the text is all there. */
+  readonly whole: boolean;
 }
 
 /** What answers a message about a command: replies, or why it fails; undefined when it is about something else. */
@@ -63,9 +65,9 @@ export class Commands {
   }
 
   /** Carries out a simple query's command: its replies but for ReadyForQuery, or why it fails. */
-  run(hint: Hint, buffer: Buffer, end: number): Buffer[] | PgError {
+  run(hint: Hint, buffer: Buffer, end: number, whole: boolean): Buffer[] | PgError {
     const columns = columnsOf(hint);
-    const done = this.#execute({ hint, text: buffer.subarray(0, end) });
+    const done = this.#execute({ hint, text: buffer.subarray(0, end), whole });
     return columns === undefined || !Array.isArray(done) ? done : [rowDescription(columns), ...done];
   }
 
@@ -140,7 +142,7 @@ export class Commands {
   /** A command outlives the chunk that it came in. */
   #copied(hint: Hint, buffer: Buffer, from: number, to: number): Command {
     const moved = hint.command === 'explain_route' ? { ...hint, from: hint.from - from } : hint;
-    return { hint: moved, text: Buffer.from(buffer.subarray(from, to)) };
+    return { hint: moved, text: Buffer.from(buffer.subarray(from, to)), whole: true };
   }
 
   #bind(buffer: Buffer, start: number, end: number, batch: Surroundings): Answer {
@@ -198,7 +200,7 @@ export class Commands {
     return { isStatement, name, command: (isStatement ? this.#prepared : this.#portals).get(name) };
   }
 
-  #execute({ hint, text }: Command): Buffer[] | PgError {
+  #execute({ hint, text, whole }: Command): Buffer[] | PgError {
     const { router, status } = this.#owner;
     if (status === STATUS.failed) return pgError('in_failed_transaction');
     const { command } = hint;
@@ -210,7 +212,7 @@ export class Commands {
       case 'show_primary_reads':
         return one(router.primaryReads ? 'on' : 'off');
       case 'explain_route': {
-        const rows = this.#owner.explain(text, hint.from, text.length);
+        const rows = this.#owner.explain(text, hint.from, text.length, whole);
         return [...rows.map(dataRow), commandComplete('EXPLAIN')];
       }
       default: {

@@ -2,7 +2,7 @@
 import { PgError, pgError } from '../errors.ts';
 import type { Activity } from '../pool/activity.ts';
 import type { Cluster } from '../pool/cluster.ts';
-import { explainRoute } from '../pool/explain.ts';
+import { type ExplainMoment, explainRoute } from '../pool/explain.ts';
 import type { LeaseSource } from '../pool/lease.ts';
 import type { RouteUse } from '../pool/routes.ts';
 import type { Demand } from '../routing/demand.ts';
@@ -155,9 +155,9 @@ export class ClientRouting {
   }
 
   /** The rows of EXPLAIN ROUTE for a text. */
-  explain(buffer: Buffer, start: number, end: number, held: LeaseSource | undefined): string[][] {
+  explain(buffer: Buffer, start: number, end: number, moment: ExplainMoment): string[][] {
     const judge = new Judge(this.#inspector, this.#settings, this.#cluster.directory);
-    return explainRoute({ cluster: this.#cluster, router: this.router, judge, held }, buffer, start, end);
+    return explainRoute({ cluster: this.#cluster, router: this.router, judge, ...moment }, buffer, start, end);
   }
 
   #note(activity: Activity, now: number): void {

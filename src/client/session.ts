@@ -218,8 +218,10 @@ export class Session
   }
 
   /** The rows of EXPLAIN ROUTE. */
-  explain(buffer: Buffer, start: number, end: number): string[][] {
-    return this.#routing.explain(buffer, start, end, this.#pool);
+  explain(buffer: Buffer, start: number, end: number, whole: boolean): string[][] {
+    // The catalog that judges statements is read as soon as one is asked about.
+    this.#routing.inspects(false);
+    return this.#routing.explain(buffer, start, end, { held: this.#pool, begun: this.opening.statement, whole });
   }
 
   unfit(): PgError | undefined {

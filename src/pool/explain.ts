@@ -4,22 +4,28 @@ import type { Demand } from '../routing/demand.ts';
 import type { Judge } from '../routing/judge.ts';
 import { ROUTE_REASONS, type Route, SHARD_REASONS } from '../routing/route.ts';
 import type { Router } from '../routing/router.ts';
-import { EFFECT, type Statement } from '../sql/statement.ts';
+import { EFFECT, type Statement, unparsedStatement } from '../sql/statement.ts';
 import { serves } from './balancer.ts';
 import type { Cluster } from './cluster.ts';
 import type { LeaseSource } from './lease.ts';
 import type { Pool } from './pool.ts';
 
+/** When a text is explained. */
+export interface ExplainMoment {
+  /** The server whose connection the client holds, if it holds one. */
+  readonly held: LeaseSource | undefined;
+  /** A BEGIN that waits for the text. */
+  readonly begun: Statement | undefined;
+  /** Whether the text is all there. */
+  readonly whole: boolean;
+}
+
 /** Where a text is explained. */
-export interface ExplainContext {
+export interface ExplainContext extends ExplainMoment {
   readonly cluster: Cluster;
   readonly router: Router;
   /** A judge for this text alone. */
   readonly judge: Judge;
-  /** The server whose connection the client holds, if it holds one. */
-  readonly held: LeaseSource | undefined;
-  /** A BEGIN that waits for the text. */
-  readonly begun?: Statement | undefined;
 }
 
 /** Characters that are shown of a template, or of a list of names. */
@@ -27,8 +33,8 @@ const SHOWN_LENGTH = 500;
 
 /** Rows of two columns: what is told, and what it is. */
 export function explainRoute(context: ExplainContext, buffer: Buffer, start: number, end: number): string[][] {
-  const { cluster, router, judge, held, begun } = context;
-  const statement = judge.analyze(buffer, start, end);
+  const { cluster, router, judge, held, begun, whole } = context;
+  const statement = whole ? judge.analyze(buffer, start, end) : LONG;
   judge.query(statement);
   judge.wishOfText(buffer, start, end);
   const { demand } = judge;
@@ -48,6 +54,9 @@ export function explainRoute(context: ExplainContext, buffer: Buffer, start: num
   rows.push(['shareable', route.shareable ? 'yes' : 'no']);
   return [...rows, ...serverRows(cluster, route)];
 }
+
+/** What begins a message that is too long to be inspected. */
+const LONG = unparsedStatement('its message is too long to be inspected');
 
 function describe(statement: Statement, demand: Demand, effects: number): string[][] {
   const { template, kind, tables, functions, count } = statement;

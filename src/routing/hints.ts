@@ -98,8 +98,7 @@ export function parseHint(buffer: Buffer, start: number, end: number): Hint | un
   if (scanner.words(['set'])) return parseSet(scanner);
   if (scanner.words(['show'])) return parseShow(scanner);
   if (!scanner.words(['explain', 'route'])) return undefined;
-  const from = scanner.blanksEnd;
-  return scanner.ended ? invalid('EXPLAIN ROUTE takes a statement') : { command: 'explain_route', from };
+  return { command: 'explain_route', from: scanner.blanksEnd };
 }
 
 function parseSet(scanner: Scanner): Hint | undefined {

@@ -148,5 +148,5 @@ function withoutStrings(text: string): string {
   return text.replace(STRINGS, "'_'");
 }
 
-/** Strings in quotes and between dollars, also those that do not end. */
-const STRINGS = /'(?:[^']|'')*(?:'|$)|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/g;
+/** Strings in quotes, with and without escapes, and between dollars, also those that do not end. */
+const STRINGS = /\b[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/g;

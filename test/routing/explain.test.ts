@@ -24,6 +24,7 @@ before(async () => {
   await cluster.sql('CREATE TABLE data (id bigint, x int)');
   await cluster.sql('INSERT INTO data VALUES (5, 1)');
   await cluster.sql('GRANT ALL ON data TO PUBLIC');
+  await cluster.sql("CREATE FUNCTION doubles(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2'");
   await cluster.caughtUp();
   proxy = await start({});
 });
@@ -141,6 +142,27 @@ suite('at any moment', () => {
     await client.query('ROLLBACK');
   });
 
+  test('behind a BEGIN that waits for its shard it tells where both go', async () => {
+    await using sharded = await start(SHARDED);
+    await using client = await sharded.raw();
+    const sql = 'SELECT * FROM data WHERE id = 5';
+    for (const [begin, said] of [
+      ['BEGIN', 'read select primary write 2 key'],
+      ['BEGIN READ ONLY', 'read select replica read 2 key'],
+    ] as const) {
+      await client.query(begin);
+      assert.equal(await coded(client, sql), said);
+      await client.query('ROLLBACK');
+    }
+    assert.equal(await coded(client, sql), 'read select replica read 2 key');
+  });
+
+  test('before anything was sent, it makes the catalog be read', async () => {
+    await using fresh = await start({});
+    await using client = await fresh.raw();
+    await eventually('the catalog is known', async () => (await coded(client, 'SELECT doubles(1)')) === READ);
+  });
+
   test('in session mode it tells of the connection to come, then of the one that is kept', async () => {
     await using session = await start({ pool: { pool_mode: 'session' } });
     await using client = await session.raw();
@@ -217,18 +239,21 @@ suite('any text', () => {
   test('no text at all', async () => {
     await using client = await proxy.raw();
     for (const text of ['', ' ', ';', '-- nothing', '/* nothing */ ;'])
-      assert.equal(await coded(client, text), '22023: EXPLAIN ROUTE takes a statement');
+      assert.equal(await coded(client, text), 'read empty replica read 0 only_shard');
   });
 
   test('1 MB, whose head alone is there when the simple protocol asks', async () => {
     await using client = await proxy.raw();
     const long = `SELECT id FROM data WHERE id IN (${'123456789, '.repeat(95_000)}1)`;
-    const { said, rows } = await explain(client, long, 'extended');
-    assert.equal(codes({ said, rows, error: undefined }), UNPARSED);
-    assert.ok(JSON.stringify(rows).length < 2000);
-    const { error } = await explain(client, long, 'simple');
-    assert.equal(error?.code, '42601');
-    assert.equal(await coded(client, 'SELECT 1'), READ);
+    for (const protocol of PROTOCOLS) {
+      const { said, rows, error } = await explain(client, long, protocol);
+      assert.equal(codes({ said, rows, error }), UNPARSED);
+      assert.ok(JSON.stringify(rows).length < 2000);
+      assert.equal(await coded(client, 'SELECT 1'), READ);
+    }
+    // The head alone would be a read.
+    const { said } = await explain(client, `SELECT 1; -- ${'x'.repeat(70_000)}\n DELETE FROM data`, 'simple');
+    assert.equal(said.get('reason'), 'unparsed');
   });
 
   test('long lists of names are cut', async () => {
