@@ -52,7 +52,10 @@ export class Demand {
   /** Whether it may begin a transaction. */
   get mayBegin(): boolean {
     if (this.read === undefined || this.more) return true;
-    return this.judged.some(({ statement }) => statement.transaction !== 'none');
+    return this.judged.some(
+      ({ statement: { transaction, reason, mistake } }) =>
+        transaction !== 'none' || (reason === 'unparsed' && mistake === undefined),
+    );
   }
 
   /** Adds a statement that is to run, or only to be prepared. */

@@ -216,6 +216,19 @@ suite('what is refused', () => {
   });
 });
 
+test('what follows a long text that was refused, and may have begun a transaction, does not run by itself', async () => {
+  await using proxy = await shards.proxy();
+  await using client = await proxy.raw();
+  client.send(
+    query(`BEGIN; SELECT ${'1 + '.repeat(10_000)}1`),
+    query('INSERT INTO data VALUES (5, 1)'),
+    query('COMMIT'),
+  );
+  const error = errorOf(await client.untilClosed());
+  assert.deepEqual([error?.severity, error?.code], ['FATAL', '0A000']);
+  assert.deepEqual(await shards.keys(), [[], [], []]);
+});
+
 suite('commands', () => {
   let proxy: TestProxy;
   before(async () => {
