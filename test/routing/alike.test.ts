@@ -255,6 +255,9 @@ async function eachWay(client: RawClient, statement: Made): Promise<Record<strin
   client.send(sync());
   prepared.typed = answerOf([...described, ...(await client.ready())]);
 
+  client.send(parse('literal', literally(statement)), sync());
+  prepared.literal = await ready();
+
   ways.query = outcome(answerOf(await client.query(literally(statement))));
   client.send(parse('', sql), ...run('', textual(statement)), sync());
   ways['text parameters'] = outcome(await ready());
@@ -265,18 +268,15 @@ async function eachWay(client: RawClient, statement: Made): Promise<Record<strin
       ways[name] = outcome(prepared[name]);
       continue;
     }
-    for (const [form, values] of Object.entries({
-      text: textual(statement),
-      binary: binary(statement),
-      mixed: mixed(statement),
-    })) {
+    const given = name === 'literal' ? { texts: [], values: [] } : statement;
+    for (const [form, values] of Object.entries({ text: textual(given), binary: binary(given), mixed: mixed(given) })) {
       client.send(...run(name, values), sync());
       const answer = await ready();
       if (answer.error === undefined) pids.add(answer.rows[0][2]);
       ways[`${name}, ${form}`] = outcome(answer);
     }
   }
-  client.send(close('S', 'early'), close('S', 'typed'), sync());
+  client.send(...Object.keys(prepared).map(name => close('S', name)), sync());
   await ready();
   return ways;
 }

@@ -236,12 +236,11 @@ for (const count of COUNTS) {
       const seed = Date.now() % 2 ** 31;
       t.diagnostic(`seed ${seed}`);
       const keys = sample(SHA1.values, seed);
-      const proxy = await shards.proxy({
+      await using proxy = await shards.proxy({
         shards: shards.names.slice(0, count),
         pool: { automatic_sharding_key: '*.k', sharding_function: 'sha1' },
       });
       const found = await insertAndFind(proxy, SHA1, `sha1_${count}`, keys);
-      await proxy.stop();
       assert.deepEqual(
         found,
         keys.map(key => sha1Shard(key, count)),
@@ -253,7 +252,7 @@ for (const count of COUNTS) {
 test("PgCat's vectors of sha1 over twelve shards", async () => {
   const vector = [4, 7, 8, 3, 6, 0, 0, 10, 3, 11, 1, 7, 4, 4, 11, 2, 5, 0, 8, 3];
   const twelve = Array.from({ length: 12 }, (_, n) => shards.names[n % shards.names.length]);
-  const proxy = await shards.proxy({
+  await using proxy = await shards.proxy({
     shards: twelve,
     pool: { automatic_sharding_key: '*.k', sharding_function: 'sha1' },
   });
@@ -269,11 +268,12 @@ test("PgCat's vectors of sha1 over twelve shards", async () => {
     assert.equal(placed[0][0], twelve[shard]);
   }
   await client.end();
-  await proxy.stop();
 });
 
 test('a text with a blank at its end may lose it where it is stored: it is refused, but found', async () => {
-  const proxy = await shards.proxy({ pool: { automatic_sharding_key: '*.k', sharding_function: 'pg_text_hash' } });
+  await using proxy = await shards.proxy({
+    pool: { automatic_sharding_key: '*.k', sharding_function: 'pg_text_hash' },
+  });
   const client = await proxy.connect();
   const insert = { text: 'INSERT INTO text_5 VALUES ($1) RETURNING current_database()', values: ['a '] };
   await assert.rejects(client.query(insert), { code: '0A000', message: /no certain value for the sharding key k/ });
@@ -283,5 +283,4 @@ test('a text with a blank at its end may lose it where it is stored: it is refus
   const { rows: found } = await client.query("SELECT current_database() FROM text_5 WHERE k = 'a '");
   assert.deepEqual(found, rows);
   await client.end();
-  await proxy.stop();
 });
