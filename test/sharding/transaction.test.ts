@@ -75,6 +75,23 @@ for (const [way, run] of Object.entries(WAYS)) {
   }
 }
 
+for (const [way, run] of Object.entries(WAYS)) {
+  test(`its first statement may be the one that is refused ${way}`, async () => {
+    await using client = await proxy.raw();
+    // What names another shard than the first one's goes there, or is refused if BEGIN has gone already.
+    for (const [sql, says] of REFUSED.filter(([, says]) => !says.source.startsWith('transaction'))) {
+      assert.equal((await run(client, 'BEGIN')).status, 'T', sql);
+      const answer = await run(client, sql);
+      failed(answer, '0A000', sql);
+      assert.match(answer.error?.message ?? '', says, sql);
+      failed(await run(client, INSERT(2)), '25P02', sql);
+      assert.deepEqual((await run(client, 'COMMIT')).tags, ['ROLLBACK'], sql);
+      await goesOn(client, sql);
+    }
+    await empty(way);
+  });
+}
+
 suite('a transaction', () => {
   test('that was not refused anything is committed on its shard', async () => {
     await using client = await proxy.raw();
