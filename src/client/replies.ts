@@ -250,6 +250,7 @@ const PREAMBLE = new Set<number>([
   BACKEND.parameterDescription,
   BACKEND.rowDescription,
   BACKEND.noData,
+  BACKEND.copyOutResponse,
 ]);
 
 /** Whether bytes are nothing but a preamble, whole messages that promise a result, or a dying server's last words. */

@@ -70,6 +70,7 @@ suite('a read that a replica refuses', () => {
     'in a simple query': [send(query('SELECT wf(1)'))],
     'in a simple query, with several rows': [send(query("SELECT 'x', wf(n) FROM generate_series(1, 3) AS n"))],
     'in a simple query, in front of more': [send(query('SELECT wf(1); SELECT 2'))],
+    'in a COPY': [send(query('COPY (SELECT wf(n) FROM generate_series(1, 3) AS n) TO STDOUT'))],
     unnamed: [send(parse('', SQL), ...run('', ['1', 'ü']))],
     'unnamed, described': [
       send(parse('', SQL), describe('S', ''), bind('', '', ['1', 'x']), describe('P', ''), execute(), SYNC),
