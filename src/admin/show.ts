@@ -291,7 +291,7 @@ function shown(template: string): string {
 const routes = table(routesOf, [
   text('database', ({ settings }) => settings.database),
   text('user', ({ settings }) => settings.username),
-  text('template', ({ use }) => shown(use.statement.template)),
+  text('template', ({ use }) => shown(use.template)),
   numeric('times', ({ use }) => use.uses),
   text('class', ({ use }) => use.detail),
   text('role', ({ use }) => use.route.role),

@@ -4,7 +4,7 @@ import type { Statement } from '../sql/statement.ts';
 
 /** What is known of one template. */
 export interface RouteUse {
-  readonly statement: Statement;
+  readonly template: string;
   /** Words of the judgement on it. */
   detail: string;
   /** Its last route. */
@@ -16,27 +16,28 @@ export interface RouteUse {
   /** Microseconds of all exchanges that it was alone in, and how many those were. */
   time_us: number;
   timed: number;
+  /** Whether it was used since it was last passed over when one had to be forgotten. */
+  recent: boolean;
 }
 
-/** Templates remembered; the one seen first is forgotten for a new one. */
+/** Templates remembered; for a new one the first is forgotten that was not used since its turn before. */
 const TEMPLATES_MAX = 1000;
 
 export class RouteTable {
-  readonly #uses = new Map<Statement | string, RouteUse>();
+  readonly #uses = new Map<string, RouteUse>();
 
   get uses(): Iterable<RouteUse> {
     return this.#uses.values();
   }
 
   /** A statement is sent along this route. */
-  note(statement: Statement, detail: string, route: Route): RouteUse {
-    const key = keyOf(statement);
-    let use = this.#uses.get(key);
+  note({ template }: Statement, detail: string, route: Route): RouteUse {
+    let use = this.#uses.get(template);
     if (use === undefined) {
       if (this.#uses.size >= TEMPLATES_MAX) this.#forget();
-      use = { statement, detail, route, uses: 0, replays: 0, time_us: 0, timed: 0 };
-      this.#uses.set(key, use);
-    }
+      use = { template, detail, route, uses: 0, replays: 0, time_us: 0, timed: 0, recent: false };
+      this.#uses.set(template, use);
+    } else use.recent = true;
     use.detail = detail;
     use.route = route;
     use.uses++;
@@ -44,20 +45,17 @@ export class RouteTable {
   }
 
   /** A statement is sent once more: whether for the first time. */
-  replayed(statement: Statement): boolean {
-    const use = this.#uses.get(statement);
+  replayed({ template }: Statement): boolean {
+    const use = this.#uses.get(template);
     return use !== undefined && use.replays++ === 0;
   }
 
   #forget(): void {
-    for (const oldest of this.#uses.keys()) {
-      this.#uses.delete(oldest);
-      return;
+    for (const [template, use] of this.#uses) {
+      this.#uses.delete(template);
+      if (!use.recent) return;
+      use.recent = false;
+      this.#uses.set(template, use);
     }
   }
-}
-
-/** What was not parsed is another object each time. */
-function keyOf(statement: Statement): Statement | string {
-  return statement.reason === 'unparsed' ? `${statement.detail}\n${statement.template}` : statement;
 }
