@@ -2,7 +2,16 @@
 import type { ServerConnection } from '../server/connection.ts';
 import { Exchange, OWED } from '../server/exchange.ts';
 import { ServerError, SilentOwner } from '../server/silent.ts';
-import type { CallRow, CatalogRows, ColumnsRow, FunctionRow, Named, RelationRow, UseRow } from '../sql/catalog.ts';
+import type {
+  BaseRow,
+  CallRow,
+  CatalogRows,
+  ColumnsRow,
+  FunctionRow,
+  Named,
+  RelationRow,
+  UseRow,
+} from '../sql/catalog.ts';
 import { Framer, PART } from '../wire/framer.ts';
 import { query } from '../wire/frontend.ts';
 import { BACKEND, HEADER_LENGTH } from '../wire/protocol.ts';
@@ -134,11 +143,23 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.oid >= ${FIRST_OID} AND NOT starts_with(n.nspname, 'pg_temp_')
 GROUP BY n.nspname, c.relname LIMIT ${ROWS_MAX}`;
 
+/** What views are made of. */
+const BASES = `
+SELECT DISTINCT 'base', n.nspname, c.relname, '', un.nspname, u.relname
+FROM pg_rewrite r
+JOIN pg_class c ON c.oid = r.ev_class AND c.relkind IN ('v', 'm') AND c.oid >= ${FIRST_OID}
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+  AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
+JOIN pg_class u ON u.oid = d.refobjid
+JOIN pg_namespace un ON un.oid = u.relnamespace
+WHERE r.ev_type = '1' LIMIT ${ROWS_MAX}`;
+
 /** The SQL of a census. It holds no backslash, as the client before may have made that an escape. */
 export function censusSql({ columns, functions }: CensusOptions): string {
   const names = functions.map(name => name.slice(name.lastIndexOf('.') + 1)).filter(name => !/[\\\0]/.test(name));
   const listed = `ARRAY[${names.map(name => `'${name.replaceAll("'", "''")}'`).join(', ')}]::name[]`;
-  return [SETTINGS, FUNCTIONS, OPERATORS, TYPES, relations(listed), ...(columns ? [COLUMNS] : [])].join(';\n');
+  return [SETTINGS, FUNCTIONS, OPERATORS, TYPES, relations(listed), ...(columns ? [COLUMNS, BASES] : [])].join(';\n');
 }
 
 /**
@@ -164,6 +185,7 @@ class Answer extends SilentOwner implements CatalogRows {
   readonly relations = new Map<string, RelationRow[]>();
   readonly uses = new Map<string, UseRow[]>();
   readonly columns = new Map<string, ColumnsRow[]>();
+  readonly bases = new Map<string, BaseRow[]>();
 
   readonly #framer = new Framer({ eager: [], held: { types: [BACKEND.dataRow], length_max: ROW_LENGTH_MAX } });
 
@@ -193,6 +215,8 @@ class Answer extends SilentOwner implements CatalogRows {
         return;
       case 'use':
         return add(this.uses, { schema, name, uses: { schema: owner, name: called }, child: word === 'true' });
+      case 'base':
+        return add(this.bases, { schema, name, base: { schema: owner, name: called } });
       case 'columns':
         return add(this.columns, { schema, name, columns: JSON.parse(word) });
     }

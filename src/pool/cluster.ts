@@ -146,7 +146,11 @@ export class Cluster implements PoolOwner {
   async prepared(): Promise<void> {
     if (this.directory.key === undefined) return;
     this.schema.start();
-    await Promise.race([this.schema.ready, sleep(this.settings.connect_timeout, undefined, { ref: false })]);
+    const waiting = new AbortController();
+    const { signal } = waiting;
+    const late = sleep(this.settings.connect_timeout, undefined, { ref: false, signal }).catch(() => undefined);
+    await Promise.race([this.schema.ready, late]);
+    waiting.abort();
   }
 
   /** Whether the shard of this server has another. */

@@ -44,6 +44,11 @@ export interface ColumnsRow extends Named {
   readonly columns: readonly string[];
 }
 
+/** A view, and a relation that it is made of. */
+export interface BaseRow extends Named {
+  readonly base: Named;
+}
+
 /** Rows by name, whatever their schema. */
 export type Rows<Row extends Named> = ReadonlyMap<string, readonly Row[]>;
 
@@ -55,6 +60,7 @@ export interface CatalogRows {
   readonly relations: Rows<RelationRow>;
   readonly uses: Rows<UseRow>;
   readonly columns: Rows<ColumnsRow>;
+  readonly bases: Rows<BaseRow>;
 }
 
 /** No rows: nothing is known. */
@@ -65,6 +71,7 @@ export const NO_ROWS: CatalogRows = {
   relations: new Map(),
   uses: new Map(),
   columns: new Map(),
+  bases: new Map(),
 };
 
 /** Lists of functions, `name` or `schema.name`, that decide whatever the catalog says; the first wins. */
@@ -110,6 +117,7 @@ export class Catalog {
   // What was found for names that rows have: with a schema for each tenant, thousands have the same.
   readonly #functions = new Map<string, Verdict>();
   readonly #relations = new Map<string, Objection | 'none'>();
+  readonly #bases = new Map<string, readonly Named[]>();
   readonly #columns = new Map<string, readonly string[] | 'ambiguous'>();
 
   /** `rows` may be many: they are looked up, never walked through. */
@@ -142,6 +150,24 @@ export class Catalog {
       this.#columns.set(name, columns);
     }
     return columns === 'ambiguous' ? undefined : columns;
+  }
+
+  /** What a view reads, also through other views; undefined for what is no view. */
+  basesOf(name: string): readonly Named[] | undefined {
+    let bases = this.#bases.get(name);
+    if (bases === undefined) {
+      const found = new Map<string, Named>();
+      const pending = [...matching(this.rows.bases, name)];
+      for (const { base } of pending) {
+        const at = nameOf(base);
+        if (found.has(at)) continue;
+        found.set(at, base);
+        pending.push(...matching(this.rows.bases, at));
+      }
+      bases = [...found.values()];
+      this.#bases.set(name, bases);
+    }
+    return bases.length === 0 ? undefined : bases;
   }
 
   #judge(statement: Statement): Judgement {
