@@ -178,12 +178,12 @@ export class Batch {
         break;
       case FRONTEND.bind:
         this.runs = true;
-        if (this.#addNaming(type, buffer, start, end, partial, inspect)) return true;
+        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
         if (partial) return false;
         break;
       case FRONTEND.describe:
       case FRONTEND.close:
-        if (this.#addNaming(type, buffer, start, end, partial, inspect)) return true;
+        if (this.#addNaming(type, buffer, start, end, inspect)) return true;
         break;
       case FRONTEND.functionCall:
         this.sealed = true;
@@ -246,7 +246,7 @@ export class Batch {
   }
 
   /** Bind, or Describe or Close of a statement; false for what is something else or has no name. */
-  #addNaming(type: number, buffer: Buffer, start: number, end: number, partial: boolean, inspect: boolean): boolean {
+  #addNaming(type: number, buffer: Buffer, start: number, end: number, inspect: boolean): boolean {
     let nameFrom = nameStart(type, start);
     let nameTo = stringEnd(buffer, nameFrom, end);
     if (nameTo !== -1 && type === FRONTEND.bind) {
@@ -260,7 +260,7 @@ export class Batch {
     const { judge } = routing;
     const statement = this.#find(name);
     const isBind = type === FRONTEND.bind;
-    const bound = isBind && judge.keyed && !partial ? new BindValues(buffer, nameTo + 1, end) : undefined;
+    const bound = isBind && judge.keyed ? new BindValues(buffer, nameTo + 1, end) : undefined;
     if (type !== FRONTEND.close) this.#judge(statement, inspect, isBind, bound);
     const undo = type === FRONTEND.close ? statements.close(name) : undefined;
     this.items.push({ type, buffer, start, end, statement, name, nameFrom, nameTo, taken: undefined, undo });
@@ -319,14 +319,18 @@ export class Batch {
     runs: boolean,
     bound: BindValues | undefined,
   ): void {
-    if (statement === undefined) return this.#unknown();
+    if (statement === undefined) {
+      this.#context.routing.judge.unnamed();
+      this.effects |= EFFECT.unknown;
+      return;
+    }
     const { settings, routing } = this.#context;
     const { judge } = routing;
     if (settings.misleads(statement.definition)) {
       settings.alter();
       return this.#unknown();
     }
-    judge.wishOf(statement);
+    judge.wishOf(statement, runs);
     let { analysis } = statement;
     if (analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
       analysis = judge.prepare(statement);

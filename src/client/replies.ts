@@ -153,6 +153,10 @@ export class Replies implements ExchangeOwner {
     }
   }
 
+  described(types: readonly number[], statement: string): void {
+    this.#owner.statements.find(statement)?.describe(types);
+  }
+
   parameterChanged(name: string, value: string): void {
     const { connection, settings } = this.#owner;
     if (connection === undefined) return;
@@ -238,7 +242,7 @@ export class Replies implements ExchangeOwner {
   #renewStatements(name: string): void {
     const { batch, statements } = this.#owner;
     const outdated = new Set([...batch.items.map(({ statement }) => statement), statements.find(name)]);
-    for (const statement of outdated) if (statement !== undefined) statement.revision++;
+    for (const statement of outdated) statement?.outdate();
   }
 }
 

@@ -21,6 +21,9 @@ const RECOVERY_CONFLICTS: ReadonlySet<string | undefined> = new Set(['40001', '4
 /** SQLSTATEs of a server that goes down or comes up. */
 const SHUTDOWNS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02', '57P03']);
 
+/** Tables that a transaction may write before it counts as writing any. */
+const WRITTEN_MAX = 100;
+
 export class ClientRouting {
   readonly judge: Judge;
   readonly router: Router;
@@ -109,6 +112,7 @@ export class ClientRouting {
       tally.note(routes.note(statement, judgement.detail, route));
       if (activity === undefined || judgement.read) continue;
       for (const table of statement.tables.written) this.#written.add(table);
+      if (this.#written.size > WRITTEN_MAX) this.#writesMore = true;
       this.#writesMore ||= mayWriteMore(statement, judgement);
     }
     if (activity === undefined || demand.read !== false) return;

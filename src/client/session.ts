@@ -82,7 +82,7 @@ export class Session
   #failedCheckouts = 0;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
-  /** Whether the batch under way was sent to another server once already. */
+  /** Whether the batch under way must not be sent to another server: it was once already, or it was canceled. */
   #rescued = false;
 
   constructor(socket: Socket, framer: Framer, outbox: Outbox, login: SessionLogin, context: SessionContext) {
@@ -203,6 +203,8 @@ export class Session
   }
 
   cancel(): void {
+    // Who has given up a read does not want it from another server.
+    this.#rescued = true;
     if (this.phase === 'active') this.connection?.cancel();
     else if (this.phase === 'waiting' && this.connection === undefined) {
       this.#claim.withdraw();
@@ -339,7 +341,7 @@ export class Session
   }
 
   rescues(error: ReadonlyMap<string, string> | undefined): boolean {
-    return this.#routing.rescues(error, this.#pool);
+    return !this.#rescued && this.#routing.rescues(error, this.#pool);
   }
 
   rescue(refused: boolean, crash: string | undefined): void {
@@ -396,6 +398,7 @@ export class Session
     }
     this.#cluster = cluster;
     this.#routing.configure(cluster);
+    this.settings.configure(cluster);
     return true;
   }
 

@@ -26,13 +26,26 @@ export class ClientSettings implements TextReading {
   #altered: string | undefined;
   #known: Reading | undefined;
   #before: { readonly profile: SettingsProfile; readonly application_name: string };
-  readonly #cluster: Cluster;
+  #cluster: Cluster;
+  /** What servers reported by default before a reload; right until one of the new cluster has. */
+  #usualBefore: ReadonlyMap<string, string> | undefined;
 
   constructor(startup: SettingsProfile, application_name: string, cluster: Cluster) {
     this.#startup = startup;
     this.profile = startup;
     this.application_name = application_name;
     this.#before = { profile: startup, application_name };
+    this.#cluster = cluster;
+  }
+
+  /** What servers report when nothing was asked of them. */
+  get #usual(): ReadonlyMap<string, string> | undefined {
+    return this.#cluster.baseline ?? this.#usualBefore;
+  }
+
+  /** A reload replaced the cluster. */
+  configure(cluster: Cluster): void {
+    this.#usualBefore = this.#usual;
     this.#cluster = cluster;
   }
 
@@ -57,7 +70,7 @@ export class ClientSettings implements TextReading {
     const key = name.toLowerCase();
     const wish = this.#startup.values.get(key);
     const values = new Map(this.profile.values);
-    const isDefault = this.#cluster.baseline?.get(name) === value;
+    const isDefault = this.#usual?.get(name) === value;
     if (!isDefault || (wish !== undefined && !this.resetting)) values.set(key, value);
     else if (wish === undefined) values.delete(key);
     else values.set(key, wish);
@@ -91,7 +104,7 @@ export class ClientSettings implements TextReading {
 
   /** How servers read texts with the settings of now; found out once for each set of them. */
   #reading(): Reading {
-    const { baseline } = this.#cluster;
+    const baseline = this.#usual;
     let reading = this.#known;
     if (reading === undefined || reading.profile !== this.profile || reading.baseline !== baseline) {
       const encoding = this.#now('client_encoding');
@@ -109,7 +122,7 @@ export class ClientSettings implements TextReading {
 
   /** What a setting that servers report is now: the client's wish, or the server's own. */
   #now(name: string): string | undefined {
-    return this.profile.values.get(name) ?? this.#cluster.baseline?.get(name);
+    return this.profile.values.get(name) ?? this.#usual?.get(name);
   }
 
   /** DISCARD ALL: as at login. */

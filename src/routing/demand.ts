@@ -29,6 +29,8 @@ export class Demand {
   error: PgError | undefined;
   /** What comments ask for. */
   wish: CommentHint | undefined;
+  /** Statements that are to run whose own comments ask for something. */
+  #wishes = 0;
   /** Whether every statement changes nothing but rows: false once one was not inspected. */
   shareable = true;
   /** The statements, once for each time that one is to run; the first ones of many. */
@@ -44,9 +46,15 @@ export class Demand {
     this.answer = ANY_SHARD;
     this.error = undefined;
     this.wish = undefined;
+    this.#wishes = 0;
     this.shareable = true;
     this.judged.length = 0;
     this.more = false;
+  }
+
+  /** Whether the comments speak for every statement that is to run. */
+  get isWishOfAll(): boolean {
+    return !this.more && this.#wishes >= this.judged.length;
   }
 
   /** Whether it may begin a transaction. */
@@ -86,7 +94,8 @@ export class Demand {
   }
 
   /** Adds what a comment asks for; comments that contradict each other are an error. */
-  addWish(wish: CommentHint): void {
+  addWish(wish: CommentHint, runs: boolean): void {
+    if (runs) this.#wishes++;
     const other = this.wish;
     this.wish = other === undefined ? wish : merged(other, wish);
   }

@@ -121,6 +121,11 @@ export class Judge {
     return this.#context.catalog.judge(statement).effects;
   }
 
+  /** A statement under a name that nobody has: the server will say so. */
+  unnamed(): void {
+    this.demand.addUnknown();
+  }
+
   /** Something of which nothing is known. */
   unknown(): void {
     this.demand.addUnknown();
@@ -130,11 +135,11 @@ export class Judge {
   /** The comments of a query's text. */
   wishOfText(buffer: Buffer, start: number, end: number): void {
     const wish = this.#wish(buffer, start, end);
-    if (wish !== undefined) this.demand.addWish(wish);
+    if (wish !== undefined) this.demand.addWish(wish, true);
   }
 
   /** The comments of a prepared statement's text. */
-  wishOf(prepared: PreparedStatement): void {
+  wishOf(prepared: PreparedStatement, runs: boolean): void {
     if (this.#context.patterns === undefined && !prepared.commented) return;
     let wish = this.#wishes.get(prepared);
     if (wish === undefined) {
@@ -142,7 +147,7 @@ export class Judge {
       wish = this.#wish(definition, 0, definition.indexOf(0)) ?? 'none';
       this.#wishes.set(prepared, wish);
     }
-    if (wish !== 'none') this.demand.addWish(wish);
+    if (wish !== 'none') this.demand.addWish(wish, runs);
   }
 
   /** Analyses a prepared statement and keeps what its executions need. */
@@ -176,9 +181,9 @@ export class Judge {
     const { key, sharder, catalog } = this.#context;
     if (statement.mistake !== undefined) this.demand.error ??= pgError('syntax_error', statement.mistake);
     if (statement.reason === 'unparsed') return unparsed(statement);
-    if (statement.executes !== undefined) return EXECUTES;
+    if (executes(statement)) return EXECUTES;
     if (key === undefined || statement.keys === undefined) return NO_SHARD;
-    const reader = new KeyReader(key, sharder, table => catalog.columnsOf(table), source);
+    const reader = new KeyReader(key, sharder, catalog, source, statement.keys.ambiguous);
     return answerShards(statement.keys, reader);
   }
 
@@ -194,6 +199,15 @@ const NO_LITERAL: Literal = { form: 'bits', text: '' };
 const NO_WISH: CommentHint = { role: undefined, shard: undefined, sharding_key: undefined, error: undefined };
 const UNSEEN: ShardAnswer = { kind: 'refused', how: 'the message could not be inspected' };
 const EXECUTES: ShardAnswer = { kind: 'refused', how: 'EXECUTE does not say what the statement does' };
+
+/** Whether a text runs a statement that SQL's PREPARE made, alone or inside another. */
+function executes({ executes, plain, kind, count, template }: Statement): boolean {
+  if (executes !== undefined) return true;
+  return !plain && (count > 1 || RUNNING.has(kind)) && /\bexecute\b/i.test(template);
+}
+
+/** Kinds of statements that may have an EXECUTE inside. */
+const RUNNING: ReadonlySet<string> = new Set(['EXPLAIN', 'CREATE TABLE AS', 'SELECT INTO', 'DECLARE CURSOR']);
 
 /** A text that was not parsed may hold rows for any shard. */
 function unparsed({ detail }: Statement): ShardAnswer {

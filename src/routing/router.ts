@@ -160,11 +160,13 @@ export class Router {
     const wished = this.#wished(demand);
     if (wished !== undefined && 'sqlstate' in wished) return wished;
     if (wished !== undefined && wished.shard !== shard) return pgError('other_shard', shard, wished.shard, wished.how);
-    if (wished !== undefined) return this.#refusal(demand, shard, true, 'a comment');
+    if (wished !== undefined) return this.#refusal(demand, shard, demand.isWishOfAll, 'a comment');
     const { answer } = demand;
-    if (demand.error !== undefined && this.#shard === undefined) return demand.error;
-    if (answer.kind === 'one' && answer.shard !== shard) return pgError('other_shard', shard, answer.shard, answer.how);
-    return this.#refusal(demand, shard, this.#shard !== undefined, 'the transaction');
+    const isNamed = this.#shard !== undefined;
+    if (demand.error !== undefined && !isNamed) return demand.error;
+    if (answer.kind === 'one' && answer.shard !== shard && !(isNamed && demand.read === true))
+      return pgError('other_shard', shard, answer.shard, answer.how);
+    return this.#refusal(demand, shard, isNamed, 'the transaction');
   }
 
   #place(demand: Demand): Place | PgError {
@@ -178,7 +180,7 @@ export class Router {
       return pgError('unknown_shard', choice.shard, sharder.shards, '');
     if (sharder.shards === 1) return { shard: 0, shardReason: 'only_shard', how: '' };
     if (asked !== undefined) {
-      const refusal = this.#refusal(demand, asked.shard, true, 'a comment');
+      const refusal = this.#refusal(demand, asked.shard, demand.isWishOfAll, 'a comment');
       return refusal ?? { ...asked, shardReason: 'comment' };
     }
     if (this.#shard !== undefined) {
@@ -204,7 +206,8 @@ export class Router {
         : pgError('key_elsewhere', answer.how, answer.shard, shard, by);
     }
     if (answer.kind === 'several') return isNamed && demand.read === true ? undefined : refused(demand);
-    return isNamed ? undefined : refused(demand);
+    const inVain = answer.kind === 'refused' && answer.assigned === true;
+    return isNamed && !inVain ? undefined : refused(demand);
   }
 
   /** The shard that comments name. */
@@ -252,8 +255,10 @@ function refused({ answer }: Demand): PgError {
       return pgError('several_shards', answer.shards.join(', '), answer.how);
     case 'every':
       return pgError('every_shard', answer.how);
+    case 'refused':
+      return pgError(answer.assigned === true ? 'key_updated' : 'shard_refused', answer.how);
     default:
-      return pgError('shard_refused', 'how' in answer ? answer.how : '');
+      return pgError('shard_refused', '');
   }
 }
 

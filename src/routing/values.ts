@@ -24,26 +24,29 @@ export interface ValueSource {
   readonly bound: BindValues | undefined;
   /** Whether the server takes the bytes of strings as they are. */
   readonly utf8: boolean;
-  /** OID of the type of parameter `n` (from 1), as its Parse gives it; 0 if it does not. */
+  /** OID of the type of parameter `n` (from 1), as its Parse gives it or a server has told; 0 if nobody did. */
   type(n: number): number;
 }
+
+/** What is known of tables. */
+export type Tables = Pick<KeyContext, 'columnsOf'> & {
+  basesOf(table: string): ReturnType<NonNullable<KeyContext['basesOf']>>;
+};
 
 export class KeyReader implements KeyContext {
   readonly key: ShardingKey;
   readonly #sharder: Sharder;
-  readonly #columnsOf: (table: string) => readonly string[] | undefined;
+  readonly #tables: Tables;
   readonly #source: ValueSource;
+  readonly #ambiguous: ReadonlySet<number>;
 
-  constructor(
-    key: ShardingKey,
-    sharder: Sharder,
-    columnsOf: (table: string) => readonly string[] | undefined,
-    source: ValueSource,
-  ) {
+  /** `ambiguous`: parameters whose type nobody knows who does not ask a server. */
+  constructor(key: ShardingKey, sharder: Sharder, tables: Tables, source: ValueSource, ambiguous: ReadonlySet<number>) {
     this.key = key;
     this.#sharder = sharder;
-    this.#columnsOf = columnsOf;
+    this.#tables = tables;
     this.#source = source;
+    this.#ambiguous = ambiguous;
   }
 
   get shards(): number {
@@ -51,7 +54,11 @@ export class KeyReader implements KeyContext {
   }
 
   columnsOf(table: string): readonly string[] | undefined {
-    return this.#columnsOf(table);
+    return this.#tables.columnsOf(table);
+  }
+
+  basesOf(table: string): ReturnType<Tables['basesOf']> {
+    return this.#tables.basesOf(table);
   }
 
   shardOf(term: Scalar, use: KeyUse): KeyShard {
@@ -92,7 +99,10 @@ export class KeyReader implements KeyContext {
     return form === 'bits' ? undefined : { form, text, negative: term.negative, cast: term.cast };
   }
 
-  /** A cast around a parameter is its type, unless its Parse gives another. */
+  /**
+   * A cast around a parameter is its type, unless its Parse gives another. Without either the server takes the key's,
+   * if it sees the parameter there first; a whole number in text means the same in every type of number.
+   */
   #parameter(n: number, cast: string | undefined): WrittenKey | undefined {
     const value = this.#source.bound?.value(n);
     const declared = this.#source.type(n);
@@ -100,8 +110,9 @@ export class KeyReader implements KeyContext {
     if (value === undefined || type === undefined) return undefined;
     if (cast !== undefined && declared !== 0 && TYPES.get(cast) !== declared) return undefined;
     if (value.length === -1) return 'null';
+    const isSure = declared !== 0 || !this.#ambiguous.has(n) || (!value.binary && this.#sharder.takesNumbers);
     const bytes = this.#source.bound?.buffer.subarray(value.from, value.from + value.length);
-    return bytes === undefined ? undefined : { form: value.binary ? 'binary' : 'text', bytes, type };
+    return bytes === undefined || !isSure ? undefined : { form: value.binary ? 'binary' : 'text', bytes, type };
   }
 }
 

@@ -5,7 +5,7 @@ import { errorText } from '../errors.ts';
 import { MessageReader } from '../net/messages.ts';
 import { Outbox } from '../net/outbox.ts';
 import { ConnectionCounters } from '../stats/counters.ts';
-import { errorFields, parameterStatusOf, readyForQuery } from '../wire/backend.ts';
+import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
 import { query, TERMINATE } from '../wire/frontend.ts';
 import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
@@ -349,6 +349,8 @@ export class ServerConnection {
       default:
         if (type === BACKEND.errorResponse) return this.#error(exchange, step === STEP.skip);
         this.#pass();
+        if (type === BACKEND.parameterDescription)
+          exchange.owner.described(parameterTypes(framer.buffer, framer.start, framer.end), exchange.statement);
         if (type === BACKEND.commandComplete)
           exchange.owner.completed(framer.buffer, framer.start + HEADER_LENGTH, framer.end);
         if (type === BACKEND.commandComplete && exchange.complete()) exchange.owner.copyChanged();

@@ -123,6 +123,8 @@ export interface ExchangeOwner {
   skips(): void;
   /** A CommandComplete passed by; `tag` starts at `buffer[start]`. */
   completed(buffer: Buffer, start: number, end: number): void;
+  /** A ParameterDescription passed by: OIDs of the types of the parameters of `statement`, in the client's name. */
+  described(types: readonly number[], statement: string): void;
   /** A ParameterStatus came for this session. */
   parameterChanged(name: string, value: string): void;
   /** COPY FROM STDIN has begun, so that the client's data may come, or it is complete, so that other messages may. */

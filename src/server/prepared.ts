@@ -34,6 +34,8 @@ export class PreparedStatement {
   analysis: Statement | undefined;
   /** The literals of the text, where the analysis depends on them. */
   literals: readonly Literal[] = [];
+  /** OIDs of all types of parameters, as a server has told them. */
+  #described: readonly number[] = [];
   /** Whether a comment of the text may be meant for pglynx. */
   readonly commented: boolean;
   /** Where the types of parameters begin in the definition. */
@@ -52,10 +54,22 @@ export class PreparedStatement {
     this.commented = definition.includes(COMMENT_MARK);
   }
 
-  /** OID of the type of parameter `n`, from 1; 0 when the definition does not give it. */
+  /** OID of the type of parameter `n`, from 1; 0 when neither the definition nor a server has told it. */
   typeOf(n: number): number {
     const at = this.#types + 4 * (n - 1);
-    return n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
+    const declared = n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
+    return declared === 0 ? (this.#described[n - 1] ?? 0) : declared;
+  }
+
+  /** A server has told the types of its parameters. */
+  describe(types: readonly number[]): void {
+    this.#described = types;
+  }
+
+  /** What servers said of it is no longer so: it must be prepared anew. */
+  outdate(): void {
+    this.revision++;
+    this.#described = [];
   }
 
   /** Whether the definition gives types of parameters. */

@@ -24,6 +24,7 @@ export class SilentOwner implements ExchangeOwner {
   reply(): void {}
   skips(): void {}
   completed(): void {}
+  described(): void {}
   parameterChanged(): void {}
   copyChanged(): void {}
 

@@ -33,6 +33,11 @@ export class Sharder {
     this.#type = keyType(fn, shards);
   }
 
+  /** Whether keys are whole numbers. */
+  get takesNumbers(): boolean {
+    return this.#function === 'pg_bigint_hash' || this.#function === 'sha1';
+  }
+
   /** The shard of one value. */
   shardOf(key: WrittenKey, use: KeyUse, utf8 = true): KeyShard {
     if (key !== 'null') return this.#type.shardOf(key, use, utf8);

@@ -53,7 +53,8 @@ class Evaluation {
     const found: Found[] = [];
     for (const use of this.#plan.uses) {
       if (!this.#isSharded(use)) continue;
-      if (use.assigned.size > 0 && this.#assigns(use)) return this.#fail(use, 'refused', 'assigned');
+      if (use.assigned.size > 0 && this.#assigns(use))
+        return { kind: 'refused', how: complain('assigned', use, this.#key), assigned: true };
       if (use.kind === 'current') continue;
       if (!solved) this.#solve();
       solved = true;

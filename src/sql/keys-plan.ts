@@ -81,6 +81,11 @@ export interface KeyPlan {
   readonly linked: boolean;
   /** Whether rows are inserted: values are rounded then, and must be the same before and after. */
   readonly inserts: boolean;
+  /**
+   * Parameters whose type the server may find out elsewhere than at a key: those that occur more than once, and all
+   * beside a decimal.
+   */
+  readonly ambiguous: ReadonlySet<number>;
   /** Bytes it takes, roughly. */
   readonly bytes: number;
 }
@@ -93,7 +98,12 @@ export type ShardAnswer =
   | { readonly kind: 'several'; readonly shards: readonly number[]; readonly how: string }
   | { readonly kind: 'every'; readonly how: string }
   /** It must not run without a shard chosen by the client. */
-  | { readonly kind: 'refused'; readonly how: string };
+  | {
+      readonly kind: 'refused';
+      readonly how: string;
+      /** Whether that would be in vain, since a key is assigned to. */
+      readonly assigned?: boolean;
+    };
 
 /** What a plan needs to know to become an answer. */
 export interface KeyContext {

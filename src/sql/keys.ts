@@ -14,6 +14,7 @@ const USE_BYTES = 500;
 const VARIABLE_BYTES = 200;
 const CONDITION_BYTES = 100;
 const TERM_BYTES = 100;
+const PARAM_BYTES = 50;
 
 /**
  * What the statements of a tree say about the keys of the rows they need; undefined when they name no table.
@@ -30,7 +31,7 @@ export function planKeys(tree: ParseResult, columns: ReadonlySet<string>, holeAt
       uses.push(use);
     }
   }
-  return uses.length === 0 ? undefined : planOf(uses, inserts);
+  return uses.length === 0 ? undefined : planOf(uses, inserts, ambiguousIn(tree));
 }
 
 function usesOf(stmt: Node, columns: ReadonlySet<string>, holeAt: HoleAt): readonly TableUse[] {
@@ -62,6 +63,25 @@ function relations(root: unknown): TableUse[] {
   return uses;
 }
 
+/** See {@link KeyPlan.ambiguous}. */
+function ambiguousIn(root: unknown): ReadonlySet<number> {
+  const seen = new Set<number>();
+  const repeated = new Set<number>();
+  let hasDecimal = false;
+  const pending: unknown[] = [root];
+  while (pending.length > 0) {
+    const item = pending.pop();
+    if (Array.isArray(item)) for (const child of item) pending.push(child);
+    else if (isFields(item)) {
+      if ('fval' in item) hasDecimal = true;
+      const number = isFields(item.ParamRef) ? item.ParamRef.number : undefined;
+      if (typeof number === 'number') (seen.has(number) ? repeated : seen).add(number);
+      else for (const key in item) pending.push(item[key]);
+    }
+  }
+  return hasDecimal ? seen : repeated;
+}
+
 function unrestricted(name: string, schemaname: unknown): TableUse {
   const schema = typeof schemaname === 'string' ? schemaname : undefined;
   const words = schema === undefined ? name : `${schema}.${name}`;
@@ -69,7 +89,7 @@ function unrestricted(name: string, schemaname: unknown): TableUse {
 }
 
 /** The plan of these uses, with the variables that matter for them. */
-function planOf(uses: readonly TableUse[], inserts: boolean): KeyPlan {
+function planOf(uses: readonly TableUse[], inserts: boolean, ambiguous: ReadonlySet<number>): KeyPlan {
   const variables = new Set<Variable>();
   let linked = false;
   let bytes = 0;
@@ -108,7 +128,8 @@ function planOf(uses: readonly TableUse[], inserts: boolean): KeyPlan {
   }
   const ordered = [...variables].sort((a, b) => a.index - b.index);
   bytes += USE_BYTES * uses.length + VARIABLE_BYTES * ordered.length;
-  return { uses, variables: renumbered(ordered), linked, inserts, bytes };
+  bytes += PARAM_BYTES * ambiguous.size;
+  return { uses, variables: renumbered(ordered), linked, inserts, ambiguous, bytes };
 }
 
 function renumbered(variables: readonly Variable[]): readonly Variable[] {

@@ -90,6 +90,13 @@ export function dataRow(values: readonly (string | null)[]): Buffer {
   return message(BACKEND.dataRow, Buffer.concat(parts));
 }
 
+/** OIDs of the types in the ParameterDescription at `buffer[start, end)`; those that are there of a long one. */
+export function parameterTypes(buffer: Buffer, start: number, end: number): number[] {
+  const types: number[] = [];
+  for (let at = start + HEADER_LENGTH + 2; at + 4 <= end; at += 4) types.push(buffer.readUInt32BE(at));
+  return types;
+}
+
 /** A whole result: RowDescription, rows, CommandComplete. */
 export function resultSet(
   columns: readonly Column[],

@@ -168,7 +168,7 @@ function kindOf(said: ReadonlyMap<string, string>): string {
     return where === 'key 2' ? 'one' : where === 'default 0' ? 'none' : where;
   }
   if (said.get('hint')?.includes('value of a parameter') === true) return 'open';
-  if (REFUSALS.unknown.test(refusal)) return 'refused';
+  if (REFUSALS.unknown.test(refusal) || REFUSALS.updated.test(refusal)) return 'refused';
   return REFUSALS.several.test(refusal) ? 'several' : REFUSALS.every.test(refusal) ? 'every' : refusal;
 }
 

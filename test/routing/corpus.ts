@@ -8,6 +8,7 @@ export const REFUSALS = {
   several: /^0A000: the rows of this statement belong to several shards: /,
   every: /^0A000: the rows of this statement may be on every shard: /,
   unknown: /^0A000: the shard of this statement cannot be known: /,
+  updated: /^0A000: the sharding key cannot be updated: /,
   elsewhere: /^0A000: .* belongs to shard \d, but shard \d was chosen by /,
   wrong_comment: /^22023: a pglynx comment is wrong: /,
   no_such_shard: /^22023: shard \d+ is not configured/,

@@ -141,11 +141,11 @@ test('a reload changes the settings and not the choices', () => {
 test('a comment decides the role of its statement alone', () => {
   const router = new Router(context(SPLITTING));
   const asking = demand(false);
-  asking.addWish({ ...NO_WISH, role: 'replica' });
+  asking.addWish({ ...NO_WISH, role: 'replica' }, true);
   assert.deepEqual(roleAndReason(router, asking), ['replica', 'comment']);
   assert.deepEqual(roleAndReason(router, WRITE), ['primary', 'write']);
   const wrong = demand(true);
-  wrong.addWish({ ...NO_WISH, error: 'role must be one of these' });
+  wrong.addWish({ ...NO_WISH, error: 'role must be one of these' }, true);
   assert.match(refusalOf(router, wrong), /^22023 .*role must be one of these/);
 });
 
@@ -208,14 +208,14 @@ suite('a shard', () => {
     const router = new Router(context(SPLITTING, three));
     command(router, 'SET SHARD TO 1');
     const asking = demand(false);
-    asking.addWish({ ...NO_WISH, shard: 2 });
+    asking.addWish({ ...NO_WISH, shard: 2 }, true);
     assert.deepEqual(shardAndReason(router, asking), [2, 'comment']);
     assert.deepEqual(shardAndReason(router, WRITE), [1, 'chosen']);
     const keyed = demand(false);
-    keyed.addWish({ ...NO_WISH, sharding_key: '6' });
+    keyed.addWish({ ...NO_WISH, sharding_key: '6' }, true);
     assert.deepEqual(shardAndReason(router, keyed), [0, 'comment']);
     const beyond = demand(false);
-    beyond.addWish({ ...NO_WISH, shard: 3 });
+    beyond.addWish({ ...NO_WISH, shard: 3 }, true);
     assert.match(refusalOf(router, beyond), /^22023 shard 3 is not configured/);
   });
 
@@ -226,7 +226,7 @@ suite('a shard', () => {
     assert.equal(router.refusalOn(1, WRITE), undefined);
     assert.ok(router.refusalOn(1, demand(true, { kind: 'every', how: 'no id' })));
     const asking = demand(false);
-    asking.addWish({ ...NO_WISH, shard: 2 });
+    asking.addWish({ ...NO_WISH, shard: 2 }, true);
     assert.match(router.refusalOn(1, asking)?.message ?? '', /the transaction is on shard 1/);
   });
 });

@@ -12,6 +12,7 @@ const NOBODY: ExchangeOwner = {
   repeatsAfter: () => false,
   skips() {},
   completed() {},
+  described() {},
   parameterChanged() {},
   copyChanged() {},
   exchangeEnded() {},
