@@ -74,6 +74,16 @@ missing: pglynx never runs a statement on one shard in silence when its rows may
 without its key, for COPY FROM, and for an UPDATE of the key. A client that has chosen a shard may run there whatever cannot be
 placed; only a row that belongs elsewhere it cannot write.
 
+What no shard follows from, since it names no sharded table, runs on \`default_shard\`: DDL, DO, CALL, functions of your own, VACUUM, and
+writes to tables that are not sharded. Choose the shards for it, one after the other. Refused although a shard might follow are:
+
+- views over sharded tables: write their query instead, or choose a shard;
+- EXECUTE of a statement that SQL's PREPARE made;
+- a parameter without a declared type that stands in several places of a statement, or beside a decimal: its bytes may mean another
+  type than the key's. A driver that lets the server describe the statement is safe, and so is a cast: \`$1::bigint\`. Whole numbers
+  in text format are read in any case;
+- a text key with a blank at its end in an INSERT, which a \`varchar(n)\` might drop.
+
 \`sharding_function\` is PostgreSQL's own: the shard of a value is the remainder that \`PARTITION BY HASH\` finds for it, for
 \`bigint\`, \`integer\` and \`smallint\` (\`pg_bigint_hash\`), \`text\` and \`varchar\` (\`pg_text_hash\`) or \`uuid\` (\`pg_uuid_hash\`); or PgCat's
 \`sha1\`. Not supported are keys of type \`char(n)\` or \`citext\` or with a nondeterministic collation, and triggers that change the key.
@@ -96,6 +106,9 @@ They work in the simple and the extended protocol, in any case and spacing, with
 | \`SET PRIMARY READS TO on\`, \`off\` or \`default\` | Whether the primary serves reads, too. |
 | \`SHOW PRIMARY READS\` | \`on\` or \`off\`. |
 | \`EXPLAIN ROUTE <statement>\` | Where the statement would go, and why. |
+
+A client in session mode keeps the shard of its first statement; one that prepares statements first, and runs them later, should
+choose the shard in front.
 
 Inside a transaction the SET commands are an error. In session mode they are, too, once the client has a connection that the new
 choice does not fit. A comment \`/* pglynx: role=replica shard=2 key=5 */\`, with any of the three, asks the same for one statement.
