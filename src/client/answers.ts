@@ -139,7 +139,7 @@ export class Answers {
  * connection in transactions, and some (pgbench) let nobody go on until they are answered.
  */
 function needsNoServer({ type, nameFrom, statement, name, taken }: BatchItem): boolean {
-  if (type === FRONTEND.close) return nameFrom !== 0 && (statement !== undefined || name === '');
+  if (type === FRONTEND.close) return nameFrom !== 0 && (statement?.isLong === false || name === '');
   if (type !== FRONTEND.parse || taken !== undefined || statement === undefined || statement.hasTypes) return false;
   return statement.analysis?.count === 1 && statement.analysis.transaction !== 'none';
 }

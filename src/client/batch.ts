@@ -332,7 +332,10 @@ export class Batch {
     }
     judge.wishOf(statement, runs);
     let { analysis } = statement;
-    if (analysis === undefined && (inspect || statement.uses > 1 || mayLeaveState(statement.text))) {
+    if (
+      analysis === undefined &&
+      (inspect || statement.uses > 1 || statement.isLong || mayLeaveState(statement.text))
+    ) {
       analysis = judge.prepare(statement);
     }
     if (analysis === undefined) return;

@@ -95,13 +95,13 @@ export class Commands {
   /** The batch is over: the portals end with it. */
   end(): void {
     this.pending = false;
-    this.#portals.clear();
+    if (this.#portals.size > 0) this.#portals.clear();
   }
 
   /** A simple query ends portals and the unnamed statement. */
   interrupt(): void {
     this.end();
-    this.#prepared.delete('');
+    if (this.#prepared.size > 0) this.#prepared.delete('');
   }
 
   /** DEALLOCATE: whether there was a command of this name. */

@@ -186,10 +186,15 @@ function nameForUnnamed(statement: PreparedStatement, connection: ServerConnecti
 
 function forwardClose(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
   const { statement, name, nameFrom } = item;
-  // The server keeps a shared statement for others; a name it may know from SQL's PREPARE it closes itself.
+  // The server keeps a shared statement for others, a long one for nobody; a name it may know from SQL's PREPARE it closes itself.
   if (nameFrom !== 0 && (statement !== undefined || name === '' || name.startsWith(STATEMENT_PREFIX))) {
-    exchange.owe(OWED.closeLocal, item.undo);
-    return;
+    const closing = statement?.isLong === true ? connection.statements.close(statement) : undefined;
+    if (statement === undefined || closing === undefined) return exchange.owe(OWED.closeLocal, item.undo);
+    connection.write(closeStatement(statement.name));
+    return exchange.owe(
+      OWED.close,
+      both(item.undo, () => closing.undo()),
+    );
   }
   raw(item, connection);
   exchange.owe(OWED.close);

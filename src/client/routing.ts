@@ -12,6 +12,7 @@ import { Router } from '../routing/router.ts';
 import type { StatementCatalog } from '../server/prepared.ts';
 import type { Judgement } from '../sql/catalog.ts';
 import { EFFECT, type ReasonCode, type Statement } from '../sql/statement.ts';
+import { errorFields } from '../wire/backend.ts';
 import type { Opening } from './opening.ts';
 import { isRefusal } from './replies.ts';
 import type { ClientSettings } from './settings.ts';
@@ -127,7 +128,7 @@ export class ClientRouting {
 
   /** A transaction is over: what it wrote can be seen from now on. */
   transactionEnded(now: number): void {
-    if (this.#ddl) this.#cluster.schema.ddlSeen();
+    if (this.#ddl) this.#cluster.schemaChanged();
     this.#ddl = false;
     const { activity } = this.#cluster;
     if (activity === undefined || (this.#written.size === 0 && !this.#writesMore)) return;
@@ -144,6 +145,13 @@ export class ClientRouting {
     if (error === undefined || SHUTDOWNS.has(error.get('C'))) return this.#cluster.hasOther(pool);
     if (isRefusal(error)) return onReplica && this.#cluster.has('primary', shard);
     return onReplica && RECOVERY_CONFLICTS.has(error.get('C')) && this.#cluster.hasOther(pool);
+  }
+
+  /** A statement failed on `pool`; a read that a replica refused goes to the primary from now on. */
+  failed(message: Buffer, demand: Demand, pool: LeaseSource | undefined): void {
+    const [first] = demand.judged;
+    if (this.route?.reason !== 'read' || pool?.address.role !== 'replica' || first === undefined) return;
+    if (isRefusal(errorFields(message, 0, message.length))) this.#cluster.directory.refused.add(first.statement);
   }
 
   /** A read is sent to another server; `refused` when a replica took it for a write, which it is from now on. */

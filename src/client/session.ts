@@ -326,6 +326,7 @@ export class Session
 
   serverFailed(message: Buffer): void {
     this.#intake.serverFailed(message);
+    this.#routing.failed(message, this.batch.demand, this.#pool);
     // The server may wait for a Sync that the client has yet to send.
     if (!this.exchange.sealed && this.batch.sealed) this.batch.clear();
     this.process();
@@ -370,6 +371,7 @@ export class Session
     if (crashed) pool?.lost(error.message);
     this.counters.error_count++;
     if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
+    this.#routing.transactionEnded(performance.now());
     if (this.phase !== 'active') return;
     this.#to('idle');
     this.batch.clear();

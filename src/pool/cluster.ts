@@ -175,6 +175,12 @@ export class Cluster implements PoolOwner {
     this.context.log.warn(fields, text);
   }
 
+  /** DDL has passed: what is known of functions, views and tables may be wrong. */
+  schemaChanged(): void {
+    this.schema.ddlSeen();
+    this.directory.forgetRefusals();
+  }
+
   /** Opens connections to every server before a client asks for one. */
   warmUp(): void {
     for (const pool of this.pools) pool.warmUp();

@@ -22,7 +22,7 @@ export class Directory implements JudgeContext {
   readonly key: ShardingKey | undefined;
   readonly patterns: CommentPatterns | undefined;
   readonly length_max: number;
-  readonly refused = new WeakSet<Statement>();
+  refused = new WeakSet<Statement>();
   readonly #owner: DirectoryOwner;
   readonly #random: () => number;
 
@@ -40,6 +40,11 @@ export class Directory implements JudgeContext {
     this.length_max = settings.query_parser_max_length ?? Number.POSITIVE_INFINITY;
     this.#owner = owner;
     this.#random = random;
+  }
+
+  /** Functions and views are others now: what replicas refused they may take. */
+  forgetRefusals(): void {
+    this.refused = new WeakSet();
   }
 
   get catalog(): Catalog {

@@ -5,7 +5,7 @@ import type { Catalog } from '../sql/catalog.ts';
 import { answerShards, type ShardAnswer } from '../sql/keys.ts';
 import type { Literal } from '../sql/literal.ts';
 import { REASONS, type Statement, unparsedStatement } from '../sql/statement.ts';
-import { mayLeaveState } from '../sql/suspicion.ts';
+import { LOOKED_AT_MAX, mayLeaveState } from '../sql/suspicion.ts';
 import type { Template } from '../sql/template.ts';
 import type { BindValues } from '../wire/bind.ts';
 import { type CommentHint, type CommentPatterns, commentHint } from './comments.ts';
@@ -78,7 +78,8 @@ export class Judge {
   analyze(buffer: Buffer, start: number, end: number): Statement {
     const statement = this.#analyze(buffer, start, end);
     // A text that is not understood but holds no word that leaves state is a write and nothing worse.
-    if (statement.reason !== 'unparsed' || mayLeaveState(buffer.toString('latin1', start, end))) return statement;
+    if (statement.reason !== 'unparsed' || end - start > LOOKED_AT_MAX) return statement;
+    if (mayLeaveState(buffer.toString('latin1', start, end))) return statement;
     return { ...statement, effects: 0, known_effects: 0 };
   }
 

@@ -11,6 +11,9 @@ export const STATEMENT_PREFIX = 'pglynx_';
 /** What a comment that is meant for pglynx begins with. */
 const COMMENT_MARK = 'pglynx:';
 
+/** Longest definition that clients share, bytes: a longer one takes long to look up, and a server much to keep. */
+const SHARED_LENGTH_MAX = 65_536;
+
 /** A statement as Parse defines it: SQL text and parameter types, under a name of pglynx's own. */
 export class PreparedStatement {
   /** The name on every server. */
@@ -20,12 +23,8 @@ export class PreparedStatement {
   /** Where it is shared: a reload, after which its analysis may be another, makes a new one. */
   readonly catalog: StatementCatalog;
   readonly nameBytes: Buffer;
-  /** SQL text, without its NUL. */
-  readonly text: string;
   /** Text with NUL, count and OIDs of parameter types: a Parse's body after the name. */
   readonly definition: Buffer;
-  /** The Parse that prepares it under {@link name}. */
-  readonly parse: Buffer;
   /** Parse messages for it so far; a text seen once is likely never seen again. */
   uses = 0;
   /** Counts how often its result type changed: connections that prepared an earlier revision prepare it anew. */
@@ -38,8 +37,10 @@ export class PreparedStatement {
   #described: readonly number[] = [];
   /** Whether a comment of the text may be meant for pglynx. */
   readonly commented: boolean;
-  /** Where the types of parameters begin in the definition. */
-  readonly #types: number;
+  /** Where the text ends in the definition. */
+  readonly #textEnd: number;
+  #text: string | undefined;
+  #parse: Buffer | undefined;
 
   constructor(id: number, definition: Buffer, dialect: string, catalog: StatementCatalog) {
     this.name = `${STATEMENT_PREFIX}${id}`;
@@ -47,11 +48,30 @@ export class PreparedStatement {
     this.catalog = catalog;
     this.nameBytes = Buffer.from(this.name);
     this.definition = definition;
-    const textEnd = definition.indexOf(0);
-    this.text = definition.toString('utf8', 0, Math.max(0, textEnd));
-    this.#types = textEnd + 3;
-    this.parse = parseMessage(this.name, definition);
+    this.#textEnd = definition.indexOf(0);
     this.commented = definition.includes(COMMENT_MARK);
+  }
+
+  /** Where the types of parameters begin in the definition. */
+  get #types(): number {
+    return this.#textEnd + 3;
+  }
+
+  /** SQL text, without its NUL. */
+  get text(): string {
+    this.#text ??= this.definition.toString('utf8', 0, Math.max(0, this.#textEnd));
+    return this.#text;
+  }
+
+  /** The Parse that prepares it under {@link name}. */
+  get parse(): Buffer {
+    this.#parse ??= parseMessage(this.name, this.definition);
+    return this.#parse;
+  }
+
+  /** Whether it is so long that nobody keeps it for others. */
+  get isLong(): boolean {
+    return this.definition.length > SHARED_LENGTH_MAX;
   }
 
   /** OID of the type of parameter `n`, from 1; 0 when neither the definition nor a server has told it. */
@@ -116,6 +136,9 @@ export class StatementCatalog {
 
   /** The statement that this definition means in this dialect; the bytes are copied when they are new. */
   intern(definition: Buffer, dialect: string): PreparedStatement {
+    if (definition.length > SHARED_LENGTH_MAX) {
+      return new PreparedStatement(nextId++, Buffer.from(definition), dialect, this);
+    }
     const key = `${dialect}\0${definition.toString('latin1')}`;
     let statement = this.#byDefinition.get(key);
     if (statement === undefined) {
@@ -190,6 +213,14 @@ export class ServerStatements {
   remove(statement: PreparedStatement): void {
     this.#held.delete(statement);
     if (this.#newest === statement) this.#newest = undefined;
+  }
+
+  /** It is closed; undefined when the connection does not hold it. */
+  close(statement: PreparedStatement): { undo(): void } | undefined {
+    const prepared = this.#held.get(statement);
+    if (prepared === undefined) return undefined;
+    this.remove(statement);
+    return { undo: () => this.#add(statement, prepared) };
   }
 
   /** What to close so that `statement` fits: an earlier one of the same, or the least recently used; with its undo. */

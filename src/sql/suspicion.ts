@@ -17,11 +17,15 @@ const INSIDE =
 /** The words that begin statements which leave something, wherever they stand. */
 const STATEMENT = /\b(?:set|reset|discard|listen|prepare|deallocate|declare|load|do|call)\b/i;
 
+/** Characters of the longest text that is looked at: a longer one would hold up everybody. */
+export const LOOKED_AT_MAX = 1024 * 1024;
+
 /**
  * False only for texts without any word that leaves a trace in a session; true says nothing. Functions that are not
  * PostgreSQL's own may do as they like, and are not seen.
  */
 export function mayLeaveState(text: string): boolean {
+  if (text.length > LOOKED_AT_MAX) return true;
   if (INSIDE.test(text)) return true;
   const end = text.indexOf(';');
   const alone = end === -1 || end === text.length - 1;
