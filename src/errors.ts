@@ -215,6 +215,11 @@ export const ERRORS = {
     message: 'this client keeps its connection to %s, so it cannot choose another server any more',
     hint: 'In session mode choose in front of the first statement.',
   },
+  too_many_portals: {
+    sqlstate: '54000',
+    severity: 'ERROR',
+    message: 'a batch has more than %s portals of routing commands',
+  },
   command_in_batch: {
     sqlstate: '0A000',
     severity: 'ERROR',

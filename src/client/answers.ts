@@ -8,11 +8,12 @@ import type { Framer } from '../wire/framer.ts';
 import { FRONTEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import type { Commands } from './commands.ts';
+import type { SessionPhase } from './phases.ts';
 import type { ClientStatements } from './statements.ts';
 
 /** The session whose messages are answered. */
 export interface AnsweredOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   /** Transaction status of the client. */

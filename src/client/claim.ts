@@ -6,12 +6,13 @@ import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import type { Opening } from './opening.ts';
+import type { SessionPhase } from './phases.ts';
 import { applyProfile } from './profile.ts';
 import type { ClientSettings } from './settings.ts';
 
 /** The session that claims. */
 export interface ClaimOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly settings: ClientSettings;
   readonly opening: Opening;

@@ -44,7 +44,7 @@ interface Surroundings {
   readonly inside: boolean;
 }
 
-/** Commands that a client may have prepared, and portals of them. */
+/** Commands that a client may have prepared, the oldest making room for another, and portals of them in one batch. */
 const NAMES_MAX = 100;
 
 export class Commands {
@@ -128,15 +128,17 @@ export class Commands {
       return undefined;
     }
     if (batch.inside) return pgError('command_in_batch');
-    if (this.#prepared.size >= NAMES_MAX && !this.#prepared.has(name)) {
-      return pgError(
-        'feature_not_supported',
-        `${NAMES_MAX} routing commands are prepared, the most that a client may have`,
-      );
-    }
+    if (this.#prepared.size >= NAMES_MAX && !this.#prepared.has(name)) this.#forgetOldest();
     this.pending = true;
     this.#prepared.set(name, this.#copied(hint, buffer, nameTo + 1, textTo));
     return [PARSE_COMPLETE];
+  }
+
+  #forgetOldest(): void {
+    for (const name of this.#prepared.keys()) {
+      this.#prepared.delete(name);
+      return;
+    }
   }
 
   /** A command outlives the chunk that it came in. */
@@ -157,8 +159,9 @@ export class Commands {
       return undefined;
     }
     if (batch.inside) return pgError('command_in_batch');
+    if (this.#portals.size >= NAMES_MAX) return pgError('too_many_portals', NAMES_MAX);
     this.pending = true;
-    if (this.#portals.size < NAMES_MAX) this.#portals.set(portal, command);
+    this.#portals.set(portal, command);
     return [BIND_COMPLETE];
   }
 

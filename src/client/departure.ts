@@ -8,10 +8,11 @@ import { errorResponse } from '../wire/backend.ts';
 import type { Batch } from './batch.ts';
 import { finishExchange } from './farewell.ts';
 import type { Intake } from './intake.ts';
+import type { SessionPhase } from './phases.ts';
 
 /** The session that ends. */
 export interface DepartingOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   readonly batch: Batch;

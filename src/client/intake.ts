@@ -11,10 +11,11 @@ import { FRONTEND, INSPECT_LENGTH_MAX, SHORT_LENGTH_MAX } from '../wire/protocol
 import { type AnsweredOwner, Answers } from './answers.ts';
 import type { Batch } from './batch.ts';
 import type { Opening } from './opening.ts';
+import type { SessionPhase } from './phases.ts';
 
 /** The session that the messages belong to. */
 export interface IntakeOwner extends AnsweredOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   readonly opening: Opening;

@@ -5,6 +5,7 @@ import type { Exchange } from '../server/exchange.ts';
 import { INSPECT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import { completeMessage, failCopyIn, rollBack } from './farewell.ts';
 import type { Intake } from './intake.ts';
+import type { SessionPhase } from './phases.ts';
 import type { Replies } from './replies.ts';
 
 /** The limits, in milliseconds; 0 is none. */
@@ -15,7 +16,7 @@ export interface LimitSettings {
 
 /** The session that they hold for. */
 export interface LimitedOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   /** Ends the session with an error. */

@@ -13,12 +13,13 @@ import type { Batch } from './batch.ts';
 import type { Commands } from './commands.ts';
 import { endCopyIn } from './farewell.ts';
 import { lossError } from './loss.ts';
+import type { SessionPhase } from './phases.ts';
 import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
 
 /** The session that replies belong to. */
 export interface RepliesOwner {
-  readonly phase: 'idle' | 'waiting' | 'active' | 'closed';
+  readonly phase: SessionPhase;
   readonly gone: boolean;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;

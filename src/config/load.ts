@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { errorText } from '../errors.ts';
 import { checkRules } from './checks.ts';
+import { idleKeys } from './idle.ts';
 import { type Modern, modernise } from './legacy.ts';
 import { MIRROR_FIELDS, SERVER_FIELDS } from './pool.ts';
 import { ConfigError, issueText, noticesOf, type Problem, problemLine } from './problem.ts';
@@ -52,10 +53,15 @@ export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv =
   const parsed = configSchema.safeParse(file, { error: issueText });
   problems.push(...noticesOf(parsed.error?.issues ?? []), ...checkRules(file));
   if (!parsed.success || problems.length > 0) throw new ConfigError(path, placed(problems, text, moved));
-  const warnings = [...notices, ...unbuiltKeys(file, parsed.data), ...repeatedUsers(file), ...shadowedPools(file)].map(
-    notice => ({ ...notice, about: 'key' as const }),
-  );
-  return { path, config: parsed.data, warnings: placed(warnings, text, moved).map(line => problemLine(path, line)) };
+  const config = parsed.data;
+  const warnings = [
+    ...notices,
+    ...unbuiltKeys(file, config),
+    ...idleKeys(file, config),
+    ...repeatedUsers(file),
+    ...shadowedPools(file),
+  ].map(notice => ({ ...notice, about: 'key' as const }));
+  return { path, config, warnings: placed(warnings, text, moved).map(line => problemLine(path, line)) };
 }
 
 function parseFile(text: string, path: string): Table {

@@ -227,7 +227,7 @@ const routing = {
   }),
   db_activity_based_routing: z.boolean().default(false).register(settingInfo, {
     reload: 'pools',
-    description: 'Send reads of tables that were just written to the primary.',
+    description: 'Send reads of tables that were just written to the primary. Needs `query_parser_enabled`.',
   }),
   db_activity_init_delay: milliseconds(0).default(100).register(settingInfo, {
     reload: 'pools',
@@ -272,7 +272,8 @@ const sharding = {
       reload: 'pools',
       unset: 'none',
       description:
-        'Column that holds the sharding key: `table.column`, `schema.table.column`, or `*.column` or `column` for any table.',
+        'Column that holds the sharding key: `table.column`, `schema.table.column`, or `*.column` or `column` for any table. ' +
+        'Needs `query_parser_enabled`.',
     }),
   sharding_key_regex: regex().optional().register(settingInfo, {
     reload: 'pools',

@@ -32,7 +32,7 @@ export class Directory implements JudgeContext {
     const { sharding, shards } = settings;
     this.settings = settings;
     this.sharder = new Sharder(sharding.function, shards.length);
-    const isKeyed = shards.length > 1 && sharding.automatic_key !== undefined;
+    const isKeyed = shards.length > 1 && settings.query_parser_enabled;
     this.key = isKeyed && sharding.automatic_key !== undefined ? shardingKey(sharding.automatic_key) : undefined;
     const { key_regex, id_regex } = sharding;
     const isPatterned = shards.length > 1 && (key_regex !== undefined || id_regex !== undefined);

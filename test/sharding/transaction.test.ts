@@ -280,10 +280,14 @@ suite('in session mode', () => {
     });
   }
 
-  const unknown = { todo: 'a Parse alone takes a connection, of the default shard' };
-  test('a client that prepares its first statement gets the shard of its first key', unknown, async () => {
+  test('a client that prepares in front of its first statement is on the default shard, and is told so', async () => {
     await using client = await session.raw();
-    assert.deepEqual((await WAYS['prepared in front'](client, WHERE(5))).rows, [['s2', '0']]);
+    const { error } = await WAYS['prepared in front'](client, WHERE(5));
+    assert.equal(error?.code, '0A000');
+    assert.match(error?.message ?? '', /is on shard 0/);
+    await using other = await session.raw();
+    await other.query('SET SHARDING KEY TO 5');
+    assert.deepEqual((await WAYS['prepared in front'](other, WHERE(5))).rows, [['s2', '0']]);
   });
 
   test('the first statement must have one shard; one that was refused leaves the choice open', async () => {

@@ -1,0 +1,38 @@
+/** What a file asks for and does not get in the company it is in, is told. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseConfig } from '../../src/config/load.ts';
+
+function warningsOf(pool: string, shards: number): string[] {
+  const text = [
+    '[general]\nhost = "h"\nport = 1\nadmin_username = "a"\nadmin_password = "b"\n[pools.db]',
+    pool,
+    '[pools.db.users.0]\nusername = "u"\npassword = "p"\npool_size = 1',
+    ...Array.from(
+      { length: shards },
+      (_, n) => `[pools.db.shards.${n}]\ndatabase = "d"\nservers = [["h", 5432, "primary"]]`,
+    ),
+  ].join('\n');
+  return parseConfig(text, 'f.toml', {}).warnings.map(line => line.replace(/^f\.toml:\d+:\d+: pools\.db\./, ''));
+}
+
+test('what needs the parser has no effect without it', () => {
+  const pool =
+    'automatic_sharding_key = "data.id"\ndb_activity_based_routing = true\nquery_parser_read_write_splitting = true';
+  assert.deepEqual(warningsOf(pool, 2).sort(), [
+    'automatic_sharding_key: has no effect without query_parser_enabled',
+    'db_activity_based_routing: has no effect without query_parser_enabled',
+    'query_parser_read_write_splitting: has no effect without query_parser_enabled',
+  ]);
+  assert.deepEqual(warningsOf(`query_parser_enabled = true\n${pool}`, 2), []);
+  assert.deepEqual(warningsOf('query_parser_read_write_splitting = false\ndb_activity_based_routing = false', 2), []);
+});
+
+test('what finds shards has no effect where there is one', () => {
+  const pool = 'query_parser_enabled = true\nautomatic_sharding_key = "data.id"\nshard_id_regex = "(\\\\d+)"';
+  assert.deepEqual(warningsOf(pool, 1).sort(), [
+    'automatic_sharding_key: has no effect without a second shard',
+    'shard_id_regex: has no effect without a second shard',
+  ]);
+  assert.deepEqual(warningsOf(pool, 2), []);
+});
