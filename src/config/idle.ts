@@ -5,7 +5,6 @@ import { type Notice, type Table, tablesIn } from './toml.ts';
 /** Settings of a pool that need the parser, and when they ask for anything. */
 const PARSED: ReadonlyMap<string, (value: unknown) => boolean> = new Map([
   ['automatic_sharding_key', value => value !== undefined],
-  ['query_parser_read_write_splitting', value => value === true],
   ['db_activity_based_routing', value => value === true],
 ]);
 

@@ -17,15 +17,13 @@ function warningsOf(pool: string, shards: number): string[] {
 }
 
 test('what needs the parser has no effect without it', () => {
-  const pool =
-    'automatic_sharding_key = "data.id"\ndb_activity_based_routing = true\nquery_parser_read_write_splitting = true';
+  const pool = 'automatic_sharding_key = "data.id"\ndb_activity_based_routing = true';
   assert.deepEqual(warningsOf(pool, 2).sort(), [
     'automatic_sharding_key: has no effect without query_parser_enabled',
     'db_activity_based_routing: has no effect without query_parser_enabled',
-    'query_parser_read_write_splitting: has no effect without query_parser_enabled',
   ]);
   assert.deepEqual(warningsOf(`query_parser_enabled = true\n${pool}`, 2), []);
-  assert.deepEqual(warningsOf('query_parser_read_write_splitting = false\ndb_activity_based_routing = false', 2), []);
+  assert.deepEqual(warningsOf('db_activity_based_routing = false', 2), []);
 });
 
 test('what finds shards has no effect where there is one', () => {
