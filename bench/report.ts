@@ -61,7 +61,21 @@ function table(mode: Mode, results: readonly Result[]): string {
   const notes = own
     .filter(({ ran }) => ran !== mode)
     .map(({ contender, ran }) => `* this ${contender} has no -M ${mode} in transaction mode: run with -M ${ran}`);
-  return ['', ...lines, ...notes].join('\n');
+  return ['', ...lines, ...notes, ...splittingNote(own)].join('\n');
+}
+
+/** What read/write splitting costs, where pglynx ran with and without. */
+function splittingNote(own: readonly Result[]): string[] {
+  const [plain, splitting] = ['pglynx', 'pglynx splitting'].map(
+    name => own.find(({ contender }) => contender === name)?.runs ?? [],
+  );
+  const ratio = medianOf(splitting, ({ cpu_us }, round) => {
+    const before_us = plain[round]?.cpu_us;
+    return cpu_us === undefined || before_us === undefined ? undefined : cpu_us / before_us;
+  });
+  return ratio === undefined
+    ? []
+    : [`splitting takes ${fixed(ratio, 2)} times the CPU a transaction of pglynx without`];
 }
 
 function mediansOf({ mode, runs }: Result, results: readonly Result[]): Medians {
