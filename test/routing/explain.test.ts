@@ -160,7 +160,10 @@ suite('at any moment', () => {
   test('before anything was sent, it makes the catalog be read', async () => {
     await using fresh = await start({});
     await using client = await fresh.raw();
-    await eventually('the catalog is known', async () => (await coded(client, 'SELECT doubles(1)')) === READ);
+    await eventually('the catalog is known', async () => {
+      const { said } = await explain(client, 'SELECT doubles(1)', 'simple');
+      return said.get('class') === 'read';
+    });
   });
 
   test('in session mode it tells of the connection to come, then of the one that is kept', async () => {
