@@ -155,7 +155,10 @@ export class Replies implements ExchangeOwner {
   }
 
   described(types: readonly number[], statement: string): void {
-    this.#owner.statements.find(statement)?.describe(types);
+    // A batch may prepare one name twice: which of them was described is not known then.
+    const named = this.#owner.batch.items.filter(item => item.name === statement && item.statement !== undefined);
+    const [first] = named;
+    if (named.every(item => item.statement === first.statement)) first?.statement?.describe(types);
   }
 
   parameterChanged(name: string, value: string): void {

@@ -94,6 +94,7 @@ export class Judge {
         bound: undefined,
         utf8: this.#reading.utf8,
         type: () => 0,
+        toldType: () => 0,
       }),
     );
   }
@@ -108,6 +109,7 @@ export class Judge {
         bound,
         utf8: this.#reading.utf8,
         type: n => prepared.typeOf(n),
+        toldType: n => prepared.toldTypeOf(n),
       }),
     );
   }

@@ -24,8 +24,10 @@ export interface ValueSource {
   readonly bound: BindValues | undefined;
   /** Whether the server takes the bytes of strings as they are. */
   readonly utf8: boolean;
-  /** OID of the type of parameter `n` (from 1), as its Parse gives it or a server has told; 0 if nobody did. */
+  /** OID of the type of parameter `n` (from 1), as its Parse gives it; 0 if it does not. */
   type(n: number): number;
+  /** The same as a server has told it. */
+  toldType(n: number): number;
 }
 
 /** What is known of tables. */
@@ -105,12 +107,13 @@ export class KeyReader implements KeyContext {
    */
   #parameter(n: number, cast: string | undefined): WrittenKey | undefined {
     const value = this.#source.bound?.value(n);
-    const declared = this.#source.type(n);
+    const isAmbiguous = this.#ambiguous.has(n);
+    const declared = this.#source.type(n) || (isAmbiguous ? this.#source.toldType(n) : 0);
     const type = declared === 0 && cast !== undefined ? TYPES.get(cast) : declared;
     if (value === undefined || type === undefined) return undefined;
     if (cast !== undefined && declared !== 0 && TYPES.get(cast) !== declared) return undefined;
     if (value.length === -1) return 'null';
-    const isSure = declared !== 0 || !this.#ambiguous.has(n) || (!value.binary && this.#sharder.takesNumbers);
+    const isSure = declared !== 0 || !isAmbiguous || (!value.binary && this.#sharder.takesNumbers);
     const bytes = this.#source.bound?.buffer.subarray(value.from, value.from + value.length);
     return bytes === undefined || !isSure ? undefined : { form: value.binary ? 'binary' : 'text', bytes, type };
   }

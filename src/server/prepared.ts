@@ -74,11 +74,15 @@ export class PreparedStatement {
     return this.definition.length > SHARED_LENGTH_MAX;
   }
 
-  /** OID of the type of parameter `n`, from 1; 0 when neither the definition nor a server has told it. */
+  /** OID of the type of parameter `n`, from 1; 0 when the definition does not give it. */
   typeOf(n: number): number {
     const at = this.#types + 4 * (n - 1);
-    const declared = n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
-    return declared === 0 ? (this.#described[n - 1] ?? 0) : declared;
+    return n > 0 && at + 4 <= this.definition.length ? this.definition.readUInt32BE(at) : 0;
+  }
+
+  /** The same as a server has told it; 0 when none has. */
+  toldTypeOf(n: number): number {
+    return this.#described[n - 1] ?? 0;
   }
 
   /** A server has told the types of its parameters. */

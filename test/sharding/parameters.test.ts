@@ -70,6 +70,25 @@ test('one that the server may take for another type is not, unless its type is d
   assert.deepEqual(rowsOf(await client.until('Z')), [['s2']]);
 });
 
+test('a name that one batch prepares twice tells nothing of either', async () => {
+  await using client = await proxy.raw();
+  const keyed = `${WHERE} id = $1 AND id = $1) d`;
+  client.send(
+    frontend.parse('name', 'SELECT $1::float8'),
+    frontend.describe('S', 'name'),
+    frontend.close('S', 'name'),
+    frontend.parse('name', keyed),
+    frontend.sync(),
+  );
+  await client.until('Z');
+  client.send(frontend.bind('', 'name', [int8(key)], { formats: [1] }), frontend.execute(), frontend.sync());
+  assert.match(errorOf(await client.until('Z'))?.message ?? '', /every shard/);
+  client.send(frontend.describe('S', 'name'), frontend.sync());
+  await client.until('Z');
+  client.send(frontend.bind('', 'name', [int8(key)], { formats: [1] }), frontend.execute(), frontend.sync());
+  assert.deepEqual(rowsOf(await client.until('Z')), [['s2']]);
+});
+
 test('beside a decimal in a list it may be a numeric', async () => {
   await using client = await proxy.raw();
   assert.equal(errorOf(await run(client, `${WHERE} id IN ($1, 6.5)) c`, int8(key)))?.code, '0A000');
