@@ -293,7 +293,7 @@ export class Batch {
     if (isHere) return statement;
     const renewed = catalog.intern(statement.definition, dialect);
     // What a reload has made another is so from now on.
-    if (statement.catalog !== catalog) statements.define(name, renewed);
+    if (statement.catalog !== catalog || renewed.isLong) statements.define(name, renewed);
     return renewed;
   }
 

@@ -65,6 +65,8 @@ export class Replies implements ExchangeOwner {
   /** Whether that may be on another server. */
   #rescuable = false;
   #again: Again = 'no';
+  /** Whether the batch under way is all of its exchange. */
+  #isWhole = false;
 
   constructor(owner: RepliesOwner, outbox: Outbox) {
     this.#owner = owner;
@@ -78,6 +80,7 @@ export class Replies implements ExchangeOwner {
   begin(repeatable: boolean, rescuable: boolean): void {
     this.#guarded = repeatable;
     this.#rescuable = repeatable && rescuable;
+    this.#isWhole = repeatable;
     this.#held.length = 0;
   }
 
@@ -155,6 +158,7 @@ export class Replies implements ExchangeOwner {
   }
 
   described(types: readonly number[], statement: string): void {
+    if (!this.#isWhole) return;
     // A batch may prepare one name twice: which of them was described is not known then.
     const named = this.#owner.batch.items.filter(item => item.name === statement && item.statement !== undefined);
     const [first] = named;

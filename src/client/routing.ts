@@ -38,6 +38,8 @@ export class ClientRouting {
   readonly #written = new Set<string>();
   #writesMore = false;
   #ddl = false;
+  /** The statement of the exchange under way, if there is one only. */
+  #only: Statement | undefined;
 
   constructor(inspector: Inspector, settings: ClientSettings, cluster: Cluster) {
     this.#inspector = inspector;
@@ -105,8 +107,9 @@ export class ClientRouting {
   }
 
   /** A batch is sent: its templates are noted, its writes remembered. */
-  sent(demand: Demand, tally: { note(use: RouteUse): void }, now: number): void {
+  sent(demand: Demand, whole: boolean, tally: { note(use: RouteUse): void }, now: number): void {
     const { route } = this;
+    this.#only = whole && !demand.more && demand.judged.length === 1 ? demand.judged[0].statement : undefined;
     const { activity, routes } = this.#cluster;
     if (route === undefined) return;
     for (const { statement, judgement } of demand.judged) {
@@ -148,10 +151,10 @@ export class ClientRouting {
   }
 
   /** A statement failed on `pool`; a read that a replica refused goes to the primary from now on. */
-  failed(message: Buffer, demand: Demand, pool: LeaseSource | undefined): void {
-    const [first] = demand.judged;
-    if (this.route?.reason !== 'read' || pool?.address.role !== 'replica' || first === undefined) return;
-    if (isRefusal(errorFields(message, 0, message.length))) this.#cluster.directory.refused.add(first.statement);
+  failed(message: Buffer, pool: LeaseSource | undefined): void {
+    const only = this.#only;
+    if (this.route?.reason !== 'read' || pool?.address.role !== 'replica' || only === undefined) return;
+    if (isRefusal(errorFields(message, 0, message.length))) this.#cluster.directory.refused.add(only);
   }
 
   /** A read is sent to another server; `refused` when a replica took it for a write, which it is from now on. */

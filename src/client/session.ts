@@ -326,7 +326,7 @@ export class Session
 
   serverFailed(message: Buffer): void {
     this.#intake.serverFailed(message);
-    this.#routing.failed(message, this.batch.demand, this.#pool);
+    this.#routing.failed(message, this.#pool);
     // The server may wait for a Sync that the client has yet to send.
     if (!this.exchange.sealed && this.batch.sealed) this.batch.clear();
     this.process();
@@ -370,8 +370,8 @@ export class Session
     if (this.phase === 'closed') return;
     if (crashed) pool?.lost(error.message);
     this.counters.error_count++;
-    if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
     this.#routing.transactionEnded(performance.now());
+    if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
     if (this.phase !== 'active') return;
     this.#to('idle');
     this.batch.clear();
@@ -421,7 +421,7 @@ export class Session
     if (isApart && batch.preparesOnly) batch.sealItself();
     const isRescuable = batch.read === true && !this.#rescued && !this.#inSessionMode;
     this.#replies.begin(isApart && batch.isWhole, isRescuable);
-    this.#routing.sent(batch.demand, this.#tally, this.#limits.began_at);
+    this.#routing.sent(batch.demand, begins && batch.isWhole, this.#tally, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }

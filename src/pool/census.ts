@@ -153,7 +153,7 @@ JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
   AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
 JOIN pg_class u ON u.oid = d.refobjid
 JOIN pg_namespace un ON un.oid = u.relnamespace
-WHERE r.ev_type = '1' LIMIT ${ROWS_MAX}`;
+WHERE r.ev_type = '1' AND NOT starts_with(n.nspname, 'pg_temp_') LIMIT ${ROWS_MAX}`;
 
 /** The SQL of a census. It holds no backslash, as the client before may have made that an escape. */
 export function censusSql({ columns, functions }: CensusOptions): string {

@@ -29,7 +29,8 @@ export class Demand {
   error: PgError | undefined;
   /** What comments ask for. */
   wish: CommentHint | undefined;
-  /** Statements that are to run whose own comments ask for something. */
+  /** Statements that are to run, and those of them whose own comments ask for something. */
+  #runs = 0;
   #wishes = 0;
   /** Whether every statement changes nothing but rows: false once one was not inspected. */
   shareable = true;
@@ -46,6 +47,7 @@ export class Demand {
     this.answer = ANY_SHARD;
     this.error = undefined;
     this.wish = undefined;
+    this.#runs = 0;
     this.#wishes = 0;
     this.shareable = true;
     this.judged.length = 0;
@@ -54,7 +56,7 @@ export class Demand {
 
   /** Whether the comments speak for every statement that is to run. */
   get isWishOfAll(): boolean {
-    return !this.more && this.#wishes >= this.judged.length;
+    return this.#wishes >= this.#runs;
   }
 
   /** Whether it may begin a transaction. */
@@ -76,6 +78,7 @@ export class Demand {
     this.read = this.read !== false && read;
     this.shareable &&= judgement.shareable;
     if (!runs) return;
+    this.#runs++;
     if (this.judged.length < JUDGED_MAX) this.judged.push({ statement, judgement });
     else this.more = true;
   }
@@ -86,6 +89,7 @@ export class Demand {
     this.reason ??= 'unparsed';
     this.shareable = false;
     this.more = true;
+    this.#runs++;
   }
 
   /** Adds the shards of a statement that is to run: all must agree on one. */
@@ -104,6 +108,7 @@ export class Demand {
 const RANK = { none: 0, one: 1, several: 2, every: 3, refused: 4 } as const;
 
 function both(first: ShardAnswer, second: ShardAnswer): ShardAnswer {
+  if (second.kind === 'refused' && second.assigned === true) return second;
   if (first.kind === 'one' && second.kind === 'one' && first.shard !== second.shard) {
     return {
       kind: 'several',

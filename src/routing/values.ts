@@ -113,11 +113,15 @@ export class KeyReader implements KeyContext {
     if (value === undefined || type === undefined) return undefined;
     if (cast !== undefined && declared !== 0 && TYPES.get(cast) !== declared) return undefined;
     if (value.length === -1) return 'null';
-    const isSure = declared !== 0 || !isAmbiguous || (!value.binary && this.#sharder.takesNumbers);
+    const isSure =
+      declared !== 0 || !isAmbiguous || (!value.binary && value.length <= EXACT_LENGTH && this.#sharder.takesNumbers);
     const bytes = this.#source.bound?.buffer.subarray(value.from, value.from + value.length);
     return bytes === undefined || !isSure ? undefined : { form: value.binary ? 'binary' : 'text', bytes, type };
   }
 }
+
+/** Digits of a whole number that no type of number rounds. */
+const EXACT_LENGTH = 15;
 
 /** OIDs of the types that a cast may name around a key. */
 const TYPES: ReadonlyMap<string, number> = new Map([

@@ -156,8 +156,12 @@ export class Catalog {
   basesOf(name: string): readonly Named[] | undefined {
     let bases = this.#bases.get(name);
     if (bases === undefined) {
-      const found = new Map<string, Named>();
       const pending = [...matching(this.rows.bases, name)];
+      if (pending.length === 0) return undefined;
+      const found = new Map<string, Named>();
+      const isView = ({ schema }: Named) => pending.some(row => row.schema === schema);
+      // Where another schema has a table of this name, that is what is meant.
+      if (!matching(this.rows.columns, name).every(isView)) pending.length = 0;
       for (const { base } of pending) {
         const at = nameOf(base);
         if (found.has(at)) continue;

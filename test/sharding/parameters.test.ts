@@ -13,7 +13,7 @@ let proxy: TestProxy;
 before(async () => {
   shards = await Shards.start({
     schema:
-      'CREATE TABLE data (id bigint, x float8); CREATE TABLE other (data_id bigint, score float8); CREATE VIEW seen AS SELECT * FROM data',
+      'CREATE TABLE data (id bigint, x float8); CREATE TABLE other (data_id bigint, score float8); CREATE VIEW seen AS SELECT * FROM data; CREATE SCHEMA api; CREATE VIEW api.data AS SELECT * FROM data',
   });
   proxy = await shards.proxy();
 });
