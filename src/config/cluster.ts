@@ -49,6 +49,10 @@ export interface ClusterSettings {
   readonly server_username: string;
   readonly server_password: string | undefined;
   readonly pool_mode: 'transaction' | 'session';
+  /** Whether connections are shared in transaction mode; at most how many statements deep. */
+  readonly multiplexing: 'auto' | 'off';
+  readonly multiplexing_max_depth: number;
+  readonly multiplexing_max_wait: number;
   readonly pool_size: number;
   readonly min_pool_size: number;
   /** 0 is no limit. */
@@ -106,6 +110,9 @@ function cluster(general: Config['general'], database: string, pool: PoolConfig,
     server_username: user.server_username ?? user.username,
     server_password: user.server_password ?? user.password,
     pool_mode: user.pool_mode ?? pool.pool_mode,
+    multiplexing: user.multiplexing ?? pool.multiplexing,
+    multiplexing_max_depth: user.multiplexing_max_depth ?? pool.multiplexing_max_depth,
+    multiplexing_max_wait: user.multiplexing_max_wait ?? pool.multiplexing_max_wait,
     pool_size: user.pool_size,
     min_pool_size: user.min_pool_size ?? 0,
     statement_timeout: user.statement_timeout,

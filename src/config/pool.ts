@@ -9,6 +9,9 @@ const LARGEST_POOL = 2 ** 32 - 1;
 const LARGEST_WEIGHT = 1000;
 
 const POOL_MODES = ['transaction', 'session'] as const;
+const MULTIPLEXING = ['auto', 'off'] as const;
+/** Most statements that may be under way on one connection. */
+const DEEPEST = 1000;
 
 /** Fields of a server written as a list, in order. */
 export const SERVER_FIELDS = ['host', 'port', 'role', 'weight'];
@@ -117,6 +120,21 @@ export const userSchema = z.strictObject({
     unset: FROM_POOL,
     description: 'When a connection goes back to the pool.',
   }),
+  multiplexing: choice(MULTIPLEXING).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Whether clients share server connections.',
+  }),
+  multiplexing_max_depth: integer(1, DEEPEST).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Overrides the pool.',
+  }),
+  multiplexing_max_wait: milliseconds(1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_POOL,
+    description: 'Overrides the pool.',
+  }),
   statement_timeout: milliseconds(0).default(0).register(settingInfo, {
     reload: 'pools',
     description: 'Longest time a statement may take before pglynx cancels it; 0 is any.',
@@ -142,6 +160,23 @@ const pooling = {
   pool_mode: choice(POOL_MODES).default('transaction').register(settingInfo, {
     reload: 'pools',
     description: 'When a connection goes back to the pool: at the end of each transaction, or when the client leaves.',
+  }),
+  multiplexing: choice(MULTIPLEXING)
+    .default('auto')
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'Whether statements of different clients are sent one behind another on the same connection: those that stand alone, ' +
+        'are short and leave nothing behind, as the grammar tells (`auto`, in transaction mode), or none (`off`).',
+    }),
+  multiplexing_max_depth: integer(1, DEEPEST).default(32).register(settingInfo, {
+    reload: 'pools',
+    description: 'Most statements under way on one shared connection.',
+  }),
+  multiplexing_max_wait: milliseconds(1).default(10).register(settingInfo, {
+    reload: 'pools',
+    description:
+      'Nothing is sent behind statements that take longer than this together; a read that has waited so long behind a slow one is run on another connection.',
   }),
   load_balancing_mode: choice(['random', 'loc', 'p2c'], { least_outstanding_connections: 'loc' })
     .default('random')
