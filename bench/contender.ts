@@ -1,6 +1,6 @@
 /** What the benchmark compares: PostgreSQL itself, PgBouncer and pglynx, each as a process of its own. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { chownSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -35,6 +35,7 @@ export interface Contender {
 }
 
 const START_MS = 10_000;
+const STOP_MS = 20_000;
 const POLL_MS = 20;
 
 /** PostgreSQL without a pooler: as many server connections as clients. */
@@ -71,17 +72,27 @@ ${prepares ? 'max_prepared_statements = 200\n' : ''}`,
   // Like PostgreSQL it refuses root.
   const account = await serverAccount();
   if (account !== undefined) for (const own of [users, file]) chownSync(own, account.uid, account.gid);
-  const child = start(setup, 'pgbouncer', path, ['-q', file], { cwd: setup.folder, ...account });
-  await listening('PgBouncer', child, setup, port);
+  const child = await launch(setup, 'PgBouncer', port, path, ['-q', file], { cwd: setup.folder, ...account });
   const modeFor = (mode: Mode) => (mode === 'prepared' && !prepares ? 'extended' : mode);
   return { name: 'PgBouncer', port, ...pidOf(child), modeFor, stop: () => stop(child) };
 }
 
-/** pglynx from this checkout; `split` turns read/write splitting on, `profiles` is a folder for a CPU profile. */
-export async function pglynx(setup: Setup, split: boolean, profiles: string | undefined): Promise<Contender> {
+/** What makes one pglynx differ from another. */
+export interface PglynxOptions {
+  readonly name: string;
+  /** Read/write splitting, and the query parser with it. */
+  readonly split: boolean;
+  /** Whether clients share server connections. */
+  readonly multiplexing: 'auto' | 'off';
+  /** A folder for a CPU profile. */
+  readonly profiles?: string | undefined;
+}
+
+/** pglynx from this checkout. */
+export async function pglynx(setup: Setup, options: PglynxOptions): Promise<Contender> {
+  const { name, split, multiplexing, profiles } = options;
   const port = await freePort();
-  const name = split ? 'pglynx splitting' : 'pglynx';
-  const file = join(setup.folder, `pgcat-${split ? 'splitting' : 'plain'}.toml`);
+  const file = join(setup.folder, `${name.replaceAll(/\W+/g, '-')}.toml`);
   writeFileSync(
     file,
     `[general]
@@ -91,6 +102,7 @@ admin_username = "admin"
 admin_password = "admin"
 [pools.${setup.user}]
 pool_mode = "transaction"
+multiplexing = "${multiplexing}"
 prepared_statements_cache_size = 200
 query_parser_enabled = ${split}
 query_parser_read_write_splitting = ${split}
@@ -107,18 +119,36 @@ servers = [["${setup.host}", ${setup.port}, "primary"]]
   );
   const profiling = profiles === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
   const args = [...profiling, 'src/cli.ts', '--log-level', 'warn', '--log-format', 'structured', file];
-  const child = start(setup, name, process.execPath, args, { cwd: join(import.meta.dirname, '..') });
-  await listening(name, child, setup, port);
+  const child = await launch(setup, name, port, process.execPath, args, { cwd: join(import.meta.dirname, '..') });
   return { name, port, ...pidOf(child), modeFor: mode => mode, stop: () => stop(child) };
 }
 
-function start(setup: Setup, name: string, path: string, args: readonly string[], options: SpawnOptions): ChildProcess {
-  const log = openSync(join(setup.folder, `${name}.log`), 'a');
-  const child = spawn(path, args, { stdio: ['ignore', log, log], ...options });
-  if (child.pid !== undefined) setup.guard.watch(child.pid);
-  child.once('exit', () => {
-    if (child.pid !== undefined) setup.guard.forget(child.pid);
-  });
+/** Starts a program and returns when it listens. */
+async function launch(
+  { guard, folder, host }: Setup,
+  name: string,
+  port: number,
+  path: string,
+  args: readonly string[],
+  options: SpawnOptions,
+): Promise<ChildProcess> {
+  const log = join(folder, `${name}.log`);
+  const output = openSync(log, 'a');
+  const child = spawn(path, args, { stdio: ['ignore', output, output], ...options });
+  closeSync(output);
+  const { pid } = child;
+  if (pid !== undefined) {
+    guard.watch(pid);
+    child.once('exit', () => guard.forget(pid));
+  }
+  const deadline = Date.now() + START_MS;
+  while (!(await listens(host, port))) {
+    if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
+      await stop(child);
+      throw new ProgramError(`${name} did not start: ${readFileSync(log, 'utf8').trim()}`);
+    }
+    await sleep(POLL_MS);
+  }
   return child;
 }
 
@@ -126,7 +156,9 @@ async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise(resolve => child.once('exit', resolve));
   child.kill('SIGTERM');
+  const killer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
   await ended;
+  clearTimeout(killer);
 }
 
 function pidOf({ pid }: ChildProcess): { pid?: number } {
@@ -139,21 +171,11 @@ async function preparesStatements(path: string): Promise<boolean> {
   return major > 1 || minor >= 21;
 }
 
-async function listening(name: string, child: ChildProcess, { host, folder }: Setup, port: number): Promise<void> {
-  const deadline = Date.now() + START_MS;
-  for (;;) {
-    const open = await new Promise<boolean>(resolve => {
-      const socket = connect(port, host, () => {
-        socket.destroy();
-        resolve(true);
-      }).once('error', () => resolve(false));
-    });
-    if (open) return;
-    if (child.exitCode !== null || Date.now() > deadline) {
-      const log = readFileSync(join(folder, `${name.toLowerCase()}.log`), 'utf8');
-      await stop(child);
-      throw new ProgramError(`${name} did not start: ${log.trim()}`);
-    }
-    await sleep(POLL_MS);
-  }
+function listens(host: string, port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect(port, host, () => {
+      socket.destroy();
+      resolve(true);
+    }).once('error', () => resolve(false));
+  });
 }

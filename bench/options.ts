@@ -34,7 +34,12 @@ Runs pgbench -S in these query modes (in all of them when none is named), and pr
 
 npm run bench -- routing [--rounds N]
 
-Prints what it costs to judge a statement whose template is known, and one that has to be parsed.`;
+Prints what it costs to judge a statement whose template is known, and one that has to be parsed.
+
+npm run bench -- dispatch [case ...] [--rounds N] [--seconds N] [--profile] [--json]
+
+Holds pglynx with shared dispatch against PgBouncer and against itself without, case by case, each with its target:
+simple, extended, prepared, single, delay, mixed, idle, tpcb.`;
 
 /** @throws ProgramError when an argument is not understood. */
 export function parseOptions(args: readonly string[]): BenchOptions {
@@ -79,7 +84,8 @@ function modeNamed(word: string): Mode {
   return mode;
 }
 
-function natural(name: string, value: string): number {
+/** @throws ProgramError when it is not a whole number from 1 up. */
+export function natural(name: string, value: string): number {
   const number = Number(value);
   if (!Number.isSafeInteger(number) || number < 1) throw new ProgramError(`--${name} must be a whole number from 1 up`);
   return number;

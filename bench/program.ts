@@ -21,18 +21,32 @@ export function findProgram(name: string): string | undefined {
   return places.map(place => join(place, name)).find(isExecutable);
 }
 
+/** How a program is run. */
+export interface RunOptions {
+  readonly cwd?: string;
+  /** When it is ended as hanging; never when absent. */
+  readonly timeout_ms?: number;
+}
+
 /**
  * Runs a program to its end and returns its standard output.
  * @throws ProgramError when its exit code is not 0.
  */
-export async function run(path: string, args: readonly string[], cwd?: string): Promise<string> {
-  const child = spawn(path, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+export async function run(
+  path: string,
+  args: readonly string[],
+  { cwd, timeout_ms }: RunOptions = {},
+): Promise<string> {
+  const child = spawn(path, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], timeout: timeout_ms });
   const code = new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', resolve);
   });
   const [output, complaint, exit] = await Promise.all([text(child.stdout), text(child.stderr), code]);
-  if (exit !== 0) throw new ProgramError(`${path} ${args.join(' ')}: ${complaint.trim() || `exit code ${exit}`}`);
+  if (exit !== 0)
+    throw new ProgramError(
+      `${path} ${args.join(' ')}: ${complaint.trim() || (exit === null ? 'it was killed' : `exit code ${exit}`)}`,
+    );
   return output;
 }
 

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { Analyzer } from '../src/sql/cache.ts';
 import { machine } from './machine.ts';
 import { median } from './statistics.ts';
+import { alignedLines, factLines } from './table.ts';
 
 /** A kind of statement: its text with other names and with other values each time. */
 interface Case {
@@ -97,8 +98,7 @@ export async function routingBench(args: readonly string[]): Promise<void> {
     command: `npm run bench -- routing --rounds ${rounds}`,
     numbers: `microseconds a statement on one thread, medians of ${rounds} interleaved rounds of ${SAMPLE_MS} ms`,
   };
-  for (const [name, fact] of Object.entries(facts)) console.log(`${`${name}:`.padEnd(13)}${fact}`);
-  console.log(`\n${table(entries)}`);
+  console.log([...factLines(facts), '', table(entries)].join('\n'));
 }
 
 function entryOf({ name, make }: Case): Entry {
@@ -131,11 +131,7 @@ function table(entries: readonly Entry[]): string {
     const [hit, miss] = [median(us.hit), median(us.miss)];
     return [name, String(length), hit.toFixed(2), miss.toFixed(1), (1e6 / hit).toFixed(0), (1e6 / miss).toFixed(0)];
   });
-  const all = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map(row => row[column]?.length ?? 0)));
-  const pad = (cell: string, column: number) =>
-    column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0);
-  return all.map(row => row.map(pad).join('  ')).join('\n');
+  return alignedLines([head, ...rows]).join('\n');
 }
 
 function libraryVersion(): string {

@@ -1,0 +1,49 @@
+/** The command line of `npm run bench -- dispatch`. */
+import { parseArgs } from 'node:util';
+import { natural } from '../options.ts';
+import { ProgramError } from '../program.ts';
+import type { Case } from './case.ts';
+import { CASES } from './cases.ts';
+
+export interface DispatchOptions {
+  readonly cases: readonly Case[];
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly profile: boolean;
+  readonly json: boolean;
+}
+
+/** @throws ProgramError when an argument is not understood. */
+export function parseDispatchOptions(args: readonly string[]): DispatchOptions {
+  const { values, positionals } = parse(args);
+  return {
+    ...values,
+    cases: positionals.length === 0 ? CASES : positionals.map(caseNamed),
+    rounds: natural('rounds', values.rounds),
+    seconds: natural('seconds', values.seconds),
+  };
+}
+
+function parse(args: readonly string[]) {
+  const flag = { type: 'boolean', default: false } as const;
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        rounds: { type: 'string', default: '5' },
+        seconds: { type: 'string', default: '5' },
+        profile: flag,
+        json: flag,
+      },
+    });
+  } catch (error) {
+    throw error instanceof TypeError ? new ProgramError(error.message) : error;
+  }
+}
+
+function caseNamed(word: string): Case {
+  const found = CASES.find(({ name }) => name === word);
+  if (found === undefined) throw new ProgramError(`${word} is no case: ${CASES.map(({ name }) => name).join(', ')}`);
+  return found;
+}
