@@ -141,14 +141,18 @@ async function launch(
     guard.watch(pid);
     child.once('exit', () => guard.forget(pid));
   }
+  const logged = () => readFileSync(log, 'utf8').trim();
   const deadline = Date.now() + START_MS;
   while (!(await listens(host, port))) {
     if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
       await stop(child);
-      throw new ProgramError(`${name} did not start: ${readFileSync(log, 'utf8').trim()}`);
+      throw new ProgramError(`${name} did not start: ${logged()}`);
     }
     await sleep(POLL_MS);
   }
+  child.once('exit', () => {
+    if (!child.killed) console.error(`${name} has ended: ${logged()}`);
+  });
   return child;
 }
 

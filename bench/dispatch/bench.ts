@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Guard } from '../../src/demo/guard.ts';
 import { NAME, prepareGround } from '../ground.ts';
 import { machine } from '../machine.ts';
-import { PROFILES } from '../options.ts';
+import { HELP, PROFILES } from '../options.ts';
 import { findProgram } from '../program.ts';
 import { mediansOf, resultTable } from '../report.ts';
 import { say } from '../rounds.ts';
@@ -20,6 +20,10 @@ const CONNECTIONS = 40;
 /** Runs the cases and prints each as soon as it is done, or all as JSON at the end. */
 export async function dispatchBench(args: readonly string[]): Promise<void> {
   const options = parseDispatchOptions(args);
+  if (options.help) {
+    console.log(HELP);
+    return;
+  }
   const { rounds, seconds, cases } = options;
   if (findProgram('pgbouncer') === undefined)
     say('PgBouncer is not installed and is left out (Debian: apt-get install pgbouncer)');

@@ -11,6 +11,7 @@ export interface DispatchOptions {
   readonly seconds: number;
   readonly profile: boolean;
   readonly json: boolean;
+  readonly help: boolean;
 }
 
 /** @throws ProgramError when an argument is not understood. */
@@ -35,6 +36,7 @@ function parse(args: readonly string[]) {
         seconds: { type: 'string', default: '5' },
         profile: flag,
         json: flag,
+        help: flag,
       },
     });
   } catch (error) {
