@@ -1,0 +1,220 @@
+/** Holds each reply to one client against what the model allows, and notes what the client was told of its writes. */
+import type { Fields } from '../client/backend.ts';
+import { type Exchange, isBeginning, isRight, type Known } from './model-exchange.ts';
+import type { Ledger, Write } from './model-ledger.ts';
+import type { PipelineClient, Reply } from './pipeline-client.ts';
+
+/** When server processes were ended from outside. */
+export class Kills {
+  /** Whether there are any in this run. */
+  readonly expected: boolean;
+  readonly #times: { readonly from_ms: number; readonly to_ms: number }[] = [];
+
+  constructor(expected: boolean) {
+    this.expected = expected;
+  }
+
+  get count(): number {
+    return this.#times.length;
+  }
+
+  /** One has taken place at an unknown moment of this time. */
+  add(from_ms: number, to_ms: number): void {
+    this.#times.push({ from_ms, to_ms });
+  }
+
+  /** How many may be noticed since this moment. */
+  since(from_ms: number): number {
+    return this.#times.filter(({ to_ms }) => to_ms + NOTICED_MS >= from_ms).length;
+  }
+}
+
+/** For so long after the end of a process its connection may still look well. */
+const NOTICED_MS = 100;
+
+/** How often clients saw each error that they may see although they gave no reason for it. */
+export type Tally = Map<string, number>;
+
+/** Exchanges shown where one went wrong. */
+const SHOWN = 12;
+
+/** The model of one connection of a client. */
+export class Judge {
+  readonly known: Known;
+  /** Cancel requests that may still hit something. */
+  cancels = 0;
+  /** Whether the client itself has ended the connection. */
+  left = false;
+  readonly #client: PipelineClient;
+  readonly #ledger: Ledger;
+  readonly #kills: Kills;
+  readonly #tally: Tally;
+  readonly #history: string[] = [];
+  /** What the client was told of its settings at login, and how many of such messages are known. */
+  readonly #told = new Map<string, string>();
+  #told_count: number;
+  /** Writes in the open transaction. */
+  #open: Write[] = [];
+  /** Since when the transaction is open. */
+  #since_ms = 0;
+  #fatal = false;
+
+  constructor(client: PipelineClient, ledger: Ledger, kills: Kills, tally: Tally) {
+    this.#client = client;
+    for (const [name, value] of client.parameters) this.#told.set(name, value);
+    this.#told_count = client.parameters.length;
+    const application_name = this.#told.get('application_name') ?? '';
+    this.#ledger = ledger;
+    this.#kills = kills;
+    this.#tally = tally;
+    this.known = { status: 'I', names: new Map(), application_names: new Set([application_name]) };
+  }
+
+  /** Takes the reply to an exchange; answers what is wrong with it. */
+  take(exchange: Exchange, reply: Reply): string | undefined {
+    this.#history.push(`${exchange.words.slice(0, 200)}: ${summary(reply)}`);
+    if (this.#history.length > SHOWN) this.#history.shift();
+    const problem = this.#problem(exchange, reply) ?? this.#wrongParameter();
+    this.#settle(exchange, reply);
+    if (reply.status === 'T' && this.known.status === 'I') this.#since_ms = reply.first_ms;
+    if (reply.status !== '') this.known.status = reply.status;
+    return problem;
+  }
+
+  /** The connection is over and nothing is owed; answers what is wrong with that. */
+  end(): string | undefined {
+    // Nobody asked for a COMMIT.
+    this.#note(this.#open.splice(0), 'failed');
+    if (this.left || this.#fatal) return undefined;
+    const { stray, over } = this.#client;
+    return stray === undefined ? `the connection ended without a word: ${over}` : this.#stray(stray);
+  }
+
+  /** An error came while nothing was owed: only an open transaction can be lost then. */
+  #stray(error: Fields): string | undefined {
+    const { severity, code, message } = error;
+    this.#history.push(`(nothing was sent): ${severity} ${code} ${message}`);
+    this.#fatal = true;
+    const isRight = this.known.status !== 'I' && severity === 'FATAL' && this.#isKilled(error, this.#since_ms);
+    return isRight ? undefined : 'an error came while nothing was owed';
+  }
+
+  /** What the client did last. */
+  get story(): string {
+    return this.#history.join('\n  ');
+  }
+
+  #problem(exchange: Exchange, reply: Reply): string | undefined {
+    const { known } = this;
+    const { error } = reply;
+    const expected = exchange.expected(known);
+    if (error === undefined && reply.status === '') return this.#silence(exchange, reply);
+    const isFailed = known.status === 'E' && exchange.harmless !== true;
+    const right = expected.find(one => isRight(one, reply, known));
+    if (right !== undefined && (!isFailed || right.error !== undefined)) {
+      right.learn?.(known);
+      return this.#wrongStatus(exchange, reply);
+    }
+    exchange.doubt?.(known);
+    if (expected.length === 0 && !this.#isLoss(error)) return undefined;
+    if (error === undefined) return `it is not the reply, which would be ${JSON.stringify(expected).slice(0, 1000)}`;
+    if (isFailed && error.code === '25P02') return this.#wrongStatus(exchange, reply);
+    if (expected.length > 0 && !expected.some(one => isBeginning(one, reply))) return "there are somebody else's rows";
+    return this.#unexplained(exchange, reply, error);
+  }
+
+  /** A reply that breaks off, or none. */
+  #silence(exchange: Exchange, reply: Reply): string | undefined {
+    exchange.doubt?.(this.known);
+    const expected = exchange.expected(this.known);
+    if (expected.length > 0 && !expected.some(one => isBeginning(one, reply))) return "there are somebody else's rows";
+    if (this.left || this.#fatal) return undefined;
+    const { torn, over, stray } = this.#client;
+    if (stray !== undefined) return this.#stray(stray);
+    if (torn && this.#kills.since(reply.first_ms) > 0) {
+      this.#fatal = true;
+      return undefined;
+    }
+    return `it got no reply: ${over}`;
+  }
+
+  #wrongStatus({ commits }: Exchange, { status, error, tags }: Reply): string | undefined {
+    const before = this.known.status;
+    const tag = tags.at(-1) ?? '';
+    const ended = tag === 'COMMIT' || tag === 'ROLLBACK';
+    if (commits === true && error === undefined) return status === 'I' ? undefined : `it left the status ${status}`;
+    const right = ended
+      ? 'I'
+      : tag === 'BEGIN' || tag === 'START TRANSACTION'
+        ? 'T'
+        : error !== undefined && before !== 'I'
+          ? 'E'
+          : before;
+    return status === right ? undefined : `it left the status ${status} and not ${right}`;
+  }
+
+  /** Only application_name is ever changed by the client. */
+  #wrongParameter(): string | undefined {
+    for (const [name, value] of this.#client.parameters.slice(this.#told_count)) {
+      this.#told_count++;
+      const right =
+        name === 'application_name' ? this.known.application_names.has(value) : this.#told.get(name) === value;
+      if (!right) return `it is told that ${name} is ${value}`;
+    }
+  }
+
+  /** An error that is not the exchange's own: has anything been done that explains it? */
+  #unexplained(exchange: Exchange, reply: Reply, error: Fields): string | undefined {
+    const { code, severity } = error;
+    const { status } = this.known;
+    this.#tally.set(code, (this.#tally.get(code) ?? 0) + 1);
+    if (code === '57014' && severity === 'ERROR') return this.cancels-- > 0 ? undefined : 'nobody canceled it';
+    const since_ms = status === 'I' ? reply.first_ms : this.#since_ms;
+    if (!this.#isKilled(error, since_ms)) return 'nothing explains its error';
+    const isAlone = status === 'I' && reply.types === 'E' && this.#client.owed === 0;
+    if (severity === 'FATAL') {
+      this.#fatal = true;
+      return isAlone ? 'the client could have gone on' : undefined;
+    }
+    if (status !== 'I') return 'the client goes on although its transaction is lost';
+    if (exchange.reads !== true) return undefined;
+    if (code !== '08006') return 'the outcome of a read is not unknown';
+    return isAlone && this.#kills.since(since_ms) < 2 ? 'it was a read that could have been repeated' : undefined;
+  }
+
+  #isLoss(error: Fields | undefined): boolean {
+    return error !== undefined && (error.severity !== 'ERROR' || LOSSES.includes(error.code));
+  }
+
+  #isKilled({ code }: Fields, since_ms: number): boolean {
+    return this.#kills.expected && LOSSES.includes(code) && this.#kills.since(since_ms) > 0;
+  }
+
+  #settle({ writes = [], commits = false }: Exchange, { error, status, tags }: Reply): void {
+    const inTransaction = this.known.status !== 'I';
+    if (error !== undefined) {
+      this.#note(writes, error.code === '08007' ? 'unknown' : 'failed');
+      // An error in a transaction undoes it, and so does the end of the connection.
+      this.#note(this.#open.splice(0), error.code === '08007' ? 'unknown' : 'failed');
+    } else if (status === '') {
+      this.#open.push(...writes);
+      if (commits || !inTransaction) this.#note(this.#open.splice(0), 'unknown');
+    } else {
+      this.#open.push(...writes);
+      if (status !== 'T') this.#note(this.#open.splice(0), tags.at(-1) === 'ROLLBACK' ? 'failed' : 'done');
+    }
+  }
+
+  #note(writes: readonly Write[], outcome: 'done' | 'failed' | 'unknown'): void {
+    this.#ledger.note(writes, outcome);
+  }
+}
+
+/** SQLSTATEs of a lost server connection. */
+const LOSSES = ['08006', '08007', '57P01'];
+
+function summary({ types, rows, tags, error, notices, status }: Reply): string {
+  const words = [types, JSON.stringify(rows).slice(0, 200), tags.join(), ...notices.map(({ message }) => message)];
+  if (error !== undefined) words.push(`${error.severity} ${error.code} ${error.message}`);
+  return [...words, status].join(' | ');
+}
