@@ -66,6 +66,16 @@ export const SLOW_READS: Forms = [
   },
 ];
 
+/** Forms whose rows come one after the other. */
+export const LONG_READS: Forms = [
+  (tag, slow_s) => {
+    const rows = 20;
+    const wide = 'x'.repeat(5000);
+    const text = `SELECT '${tag}', '${wide}', pg_sleep(${slow_s / rows}) FROM generate_series(1, ${rows})`;
+    return { messages: [query(text)], rows: Array.from({ length: rows }, () => [tag, wide, '']) };
+  },
+];
+
 /** Forms that write a row for each of their own. */
 export const WRITES: Forms = [
   tag => ({ messages: [query(`INSERT INTO ledger VALUES ('${tag}') RETURNING id`)], rows: [[tag]] }),

@@ -85,31 +85,31 @@ async function endure(
     await Promise.all(workers.map(worker => worker.close()));
   }
   await settled(cluster);
-  const { ended, told } = checkCauses(workers, (await cluster.primary.logText()).slice(logged));
+  const { told, seen, unseen } = checkCauses(workers, (await cluster.primary.logText()).slice(logged));
+  if (multiplexing === 'off') assert.deepEqual(unseen, [], 'the server ended statements of clients who were not told');
   assert.deepEqual(await ledger.disagreements(cluster), []);
   assert.equal((await wholePool(proxy, pool_size)).length, pool_size);
   const faults = proxy.log.filter(({ level, msg, cause }) => Number(level) >= 50 || /internal/.test(`${msg} ${cause}`));
   assert.deepEqual(faults, []);
   const answered = workers.reduce((sum, worker) => sum + worker.answered, 0);
-  context.diagnostic(`${answered} exchanges: ${told} ended by cancel, ${ended} of them by the server`);
+  context.diagnostic(`${answered} exchanges: ${told} ended by cancel, ${seen} of them by the server`);
+  context.diagnostic(`${unseen.length} more ended there, and were repeated`);
   context.diagnostic(`writes: ${ledger.count('done')} done, ${ledger.count('failed')} failed`);
-  assert.ok(ended > requests / 20, 'too few came in time to say anything');
+  assert.ok(seen > requests / 20, 'too few came in time to say anything');
 }
 
-/** Whether each end by cancel had a cause, and no client was told something else of one that the server's log shows. */
-function checkCauses(workers: readonly Worker[], log: string): { ended: number; told: number } {
+/**
+ * Whether each end by cancel had a cause, as clients were told. What the server's log shows besides was repeated unseen,
+ * as may happen to what was sent behind something else, and to nothing else.
+ */
+function checkCauses(workers: readonly Worker[], log: string): { told: number; seen: number; unseen: string[] } {
   const wrong = workers.flatMap(({ canceled, requests }) => unexplained(canceled, requests));
   assert.deepEqual(wrong, [], `${wrong.length} exchanges were ended by nobody's request`);
   const told = new Set(workers.flatMap(({ canceled }) => canceled.map(({ tag }) => tag)));
   const entries = log.split(/^(?=.*\] (?:ERROR|FATAL): )/m).filter(entry => entry.includes('canceling statement'));
-  const untold = entries.filter(entry => {
+  const unseen = entries.filter(entry => {
     const tag = /<\d+\.\d+>/.exec(entry)?.[0];
     return tag !== undefined && !told.has(tag);
   });
-  assert.deepEqual(untold, [], 'the server ended statements whose clients were not told so');
-  assert.ok(
-    entries.length <= told.size,
-    `the server ended ${entries.length} statements, clients were told ${told.size}`,
-  );
-  return { ended: entries.length, told: told.size };
+  return { told: told.size, seen: entries.length - unseen.length, unseen };
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as frontend from '../client/frontend.ts';
 import { RawClient } from '../client/raw.ts';
 import type { TestProxy } from '../proxy/index.ts';
-import { type Ask, ask, type Forms, prepare, SHORT_READS, SLOW_READS, verdict, WRITES } from './asks.ts';
+import { type Ask, ask, type Forms, LONG_READS, prepare, SHORT_READS, SLOW_READS, verdict, WRITES } from './asks.ts';
 import type { Ledger } from './ledger.ts';
 import { moment, openWindow, type Window } from './window.ts';
 
@@ -105,7 +105,8 @@ export class Worker {
   async #work(isAimedAt: boolean): Promise<void> {
     const die = randomInt(100);
     if (die < 30) await this.#exchange([this.#ask(SHORT_READS)], isAimedAt);
-    else if (die < 60) await this.#exchange([this.#ask(SLOW_READS)], isAimedAt);
+    else if (die < 55) await this.#exchange([this.#ask(SLOW_READS)], isAimedAt);
+    else if (die < 60) await this.#exchange([this.#ask(LONG_READS)], isAimedAt);
     else if (die < 80) await this.#exchange([this.#ask(WRITES)], isAimedAt);
     else if (die < 88) await this.#exchange([SHORT_READS, WRITES, SHORT_READS].map(this.#ask, this), isAimedAt);
     else await this.#transaction(isAimedAt);
