@@ -38,8 +38,8 @@ export const NOTHING = -1;
 export interface Exchange {
   readonly words: string;
   readonly bytes: Buffer;
-  /** Whether it is provably nothing but reads, so that it can be repeated. */
-  readonly reads?: boolean;
+  /** Whether it is provably nothing but reads, so that it can be repeated; a name that stands for nothing proves nothing. */
+  readonly reads?: boolean | ((known: Known) => boolean);
   readonly writes?: readonly Write[];
   /** Whether it commits the transaction in which it runs. */
   readonly commits?: boolean;

@@ -8,29 +8,35 @@ import type { PipelineClient, Reply } from './pipeline-client.ts';
 export class Kills {
   /** Whether there are any in this run. */
   readonly expected: boolean;
-  readonly #times: { readonly from_ms: number; readonly to_ms: number }[] = [];
+  /** Whether a read must be made good when one hits it. */
+  readonly repairable: boolean;
+  /** When each was certain to be over; later than anything while it is not. */
+  readonly #ends_ms: number[] = [];
 
-  constructor(expected: boolean) {
+  constructor(expected: boolean, repairable: boolean) {
     this.expected = expected;
+    this.repairable = repairable;
   }
 
   get count(): number {
-    return this.#times.length;
+    return this.#ends_ms.length;
   }
 
-  /** One has taken place at an unknown moment of this time. */
-  add(from_ms: number, to_ms: number): void {
-    this.#times.push({ from_ms, to_ms });
+  /** One takes place during `ending`. */
+  async add(ending: Promise<unknown>): Promise<void> {
+    const index = this.#ends_ms.push(Number.POSITIVE_INFINITY) - 1;
+    await ending;
+    this.#ends_ms[index] = performance.now();
   }
 
-  /** How many may be noticed since this moment. */
+  /** How many may have been noticed since this moment. */
   since(from_ms: number): number {
-    return this.#times.filter(({ to_ms }) => to_ms + NOTICED_MS >= from_ms).length;
+    return this.#ends_ms.filter(end_ms => end_ms + NOTICED_MS >= from_ms).length;
   }
 }
 
 /** For so long after the end of a process its connection may still look well. */
-const NOTICED_MS = 100;
+const NOTICED_MS = 50;
 
 /** How often clients saw each error that they may see although they gave no reason for it. */
 export type Tally = Map<string, number>;
@@ -49,7 +55,7 @@ export class Judge {
   readonly #ledger: Ledger;
   readonly #kills: Kills;
   readonly #tally: Tally;
-  readonly #history: string[] = [];
+  readonly #history: (readonly [words: string, reply: Reply | Fields])[] = [];
   /** What the client was told of its settings at login, and how many of such messages are known. */
   readonly #told = new Map<string, string>();
   #told_count: number;
@@ -72,7 +78,7 @@ export class Judge {
 
   /** Takes the reply to an exchange; answers what is wrong with it. */
   take(exchange: Exchange, reply: Reply): string | undefined {
-    this.#history.push(`${exchange.words.slice(0, 200)}: ${summary(reply)}`);
+    this.#history.push([exchange.words, reply]);
     if (this.#history.length > SHOWN) this.#history.shift();
     const problem = this.#problem(exchange, reply) ?? this.#wrongParameter();
     this.#settle(exchange, reply);
@@ -92,8 +98,8 @@ export class Judge {
 
   /** An error came while nothing was owed: only an open transaction can be lost then. */
   #stray(error: Fields): string | undefined {
-    const { severity, code, message } = error;
-    this.#history.push(`(nothing was sent): ${severity} ${code} ${message}`);
+    const { severity } = error;
+    this.#history.push(['(nothing)', error]);
     this.#fatal = true;
     const isRight = this.known.status !== 'I' && severity === 'FATAL' && this.#isKilled(error, this.#since_ms);
     return isRight ? undefined : 'an error came while nothing was owed';
@@ -101,14 +107,14 @@ export class Judge {
 
   /** What the client did last. */
   get story(): string {
-    return this.#history.join('\n  ');
+    return this.#history.map(([words, reply]) => `${words.slice(0, 200)}: ${summary(reply)}`).join('\n  ');
   }
 
   #problem(exchange: Exchange, reply: Reply): string | undefined {
     const { known } = this;
     const { error } = reply;
     const expected = exchange.expected(known);
-    if (error === undefined && reply.status === '') return this.#silence(exchange, reply);
+    if (reply.status === '' && (error === undefined || this.left)) return this.#silence(exchange, reply);
     const isFailed = known.status === 'E' && exchange.harmless !== true;
     const right = expected.find(one => isRight(one, reply, known));
     if (right !== undefined && (!isFailed || right.error !== undefined)) {
@@ -165,10 +171,12 @@ export class Judge {
 
   /** An error that is not the exchange's own: has anything been done that explains it? */
   #unexplained(exchange: Exchange, reply: Reply, error: Fields): string | undefined {
-    const { code, severity } = error;
+    const { code, severity, message } = error;
     const { status } = this.known;
     this.#tally.set(code, (this.#tally.get(code) ?? 0) + 1);
-    if (code === '57014' && severity === 'ERROR') return this.cancels-- > 0 ? undefined : 'nobody canceled it';
+    // A cancel may end the connection where it hits what pglynx itself has put in front of the exchange.
+    const isCanceled = code === '57014' || (LOSSES.includes(code) && message.endsWith('due to user request'));
+    if (isCanceled) return this.#canceled(severity);
     const since_ms = status === 'I' ? reply.first_ms : this.#since_ms;
     if (!this.#isKilled(error, since_ms)) return 'nothing explains its error';
     const isAlone = status === 'I' && reply.types === 'E' && this.#client.owed === 0;
@@ -177,9 +185,19 @@ export class Judge {
       return isAlone ? 'the client could have gone on' : undefined;
     }
     if (status !== 'I') return 'the client goes on although its transaction is lost';
-    if (exchange.reads !== true) return undefined;
+    const { reads = false } = exchange;
+    if (reads === false || (reads !== true && !reads(this.known))) return undefined;
     if (code !== '08006') return 'the outcome of a read is not unknown';
-    return isAlone && this.#kills.since(since_ms) < 2 ? 'it was a read that could have been repeated' : undefined;
+    const isRepeatable = this.#kills.repairable && isAlone && this.#kills.since(since_ms) < 2;
+    return isRepeatable ? 'it was a read that could have been repeated' : undefined;
+  }
+
+  #canceled(severity: string): string | undefined {
+    if (this.cancels-- <= 0) return 'nobody canceled it';
+    if (severity === 'ERROR') return undefined;
+    this.#fatal = true;
+    // What waits behind a statement that never began may rely on it: on a BEGIN, say.
+    return this.#client.owed === 0 ? 'the client could have gone on' : undefined;
   }
 
   #isLoss(error: Fields | undefined): boolean {
@@ -213,8 +231,13 @@ export class Judge {
 /** SQLSTATEs of a lost server connection. */
 const LOSSES = ['08006', '08007', '57P01'];
 
-function summary({ types, rows, tags, error, notices, status }: Reply): string {
+function summary(reply: Reply | Fields): string {
+  if (!isReply(reply)) return `${reply.severity} ${reply.code} ${reply.message}`;
+  const { types, rows, tags, error, notices, status } = reply;
   const words = [types, JSON.stringify(rows).slice(0, 200), tags.join(), ...notices.map(({ message }) => message)];
-  if (error !== undefined) words.push(`${error.severity} ${error.code} ${error.message}`);
-  return [...words, status].join(' | ');
+  return [...words, ...(error === undefined ? [] : [summary(error)]), status].join(' | ');
+}
+
+function isReply(reply: Reply | Fields): reply is Reply {
+  return typeof reply.types === 'string';
 }

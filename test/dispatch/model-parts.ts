@@ -124,9 +124,9 @@ export function parts(disturbed: boolean, clients_max: number, units: number): f
 }
 
 /** When to end a server process, and which. */
-export const kills: fc.Arbitrary<Kill[]> = fc.array(fc.record({ after_ms: fc.integer({ min: 100, max: 300 }), pick }), {
+export const kills: fc.Arbitrary<Kill[]> = fc.array(fc.record({ after_ms: fc.integer({ min: 20, max: 120 }), pick }), {
   minLength: 5,
-  maxLength: 50,
+  maxLength: 200,
   size: 'max',
 });
 

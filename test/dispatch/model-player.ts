@@ -1,6 +1,6 @@
 /** A client of the model: plays its part of a run, ends its connection where the part says so, and begins a new one. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cancel } from '../client/raw.ts';
+import { cancel, LoginError } from '../client/raw.ts';
 import { DATABASE } from '../cluster/index.ts';
 import type { Author, Exchange } from './model-exchange.ts';
 import { Judge, type Kills, type Tally } from './model-judge.ts';
@@ -84,7 +84,9 @@ export class Player {
       this.#judge = new Judge(client, ledger, kills, tally);
       return client;
     } catch (error) {
-      this.#fail('cannot connect', String(error));
+      // A login that has settings to try may lose its server like any other exchange.
+      const isLost = error instanceof LoginError && error.fields.code === '08006';
+      if (!isLost || !kills.expected || kills.since(this.#connecting_ms) === 0) this.#fail('no login', String(error));
     } finally {
       this.#connecting_ms = Number.POSITIVE_INFINITY;
     }

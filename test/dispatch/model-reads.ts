@@ -65,7 +65,8 @@ function using(author: Author, pick: number): Exchange {
       return { types: isDescribed ? 'tT2DC' : '2DC', rows: [[tag, ...TEXTS[number](author)[1]]], learn };
     });
   const bytes = [...(isDescribed ? [describe('S', name)] : []), bind('', name, [tag]), execute(), sync()];
-  return { ...READS, words: `use ${name} <- ${tag}`, bytes: Buffer.concat(bytes), expected };
+  const reads = ({ names }: Known) => names.get(name)?.has(NOTHING) === false;
+  return { reads, words: `use ${name} <- ${tag}`, bytes: Buffer.concat(bytes), expected };
 }
 
 /** Several statements up to one Sync; the one at `failing` fails, if there is such a one. */

@@ -132,7 +132,7 @@ export const WRITE_MAKERS = {
     return batch(text, [query(text)], { types: 'C', tags: ['DO'], notice: word });
   },
   // What these leave behind is for nobody, not even for their own client.
-  setting: (_, pick) => simple(`SET work_mem = '${1000 + (pick % 1000)}kB'`, { tag: 'SET' }),
+  setting: (_, pick) => simple(`SET work_mem = '${1100 + (pick % 900)}kB'`, { tag: 'SET' }),
   temporary: ({ tag }) => simple(`CREATE TEMP TABLE mine AS SELECT '${tag()}' AS tag`, { tag: 'SELECT 1' }),
   prepared: ({ tag }) => simple(`PREPARE q AS SELECT '${tag()}'`, { tag: 'PREPARE' }),
 } as const satisfies Readonly<Record<string, Maker>>;
@@ -181,7 +181,7 @@ export const INSIDE_MAKERS: Readonly<Record<string, (author: Author, pick: numbe
     return [exchange, inside(simple(`SELECT count(*) FROM public.ledger WHERE id = ${id}`, rows(['1'])))];
   },
   setting: (_, pick) => {
-    const value = `${1000 + (pick % 1000)}kB`;
+    const value = `${1100 + (pick % 900)}kB`;
     return [
       inside(simple(`SET ${pick % 2 === 0 ? 'LOCAL' : 'SESSION'} work_mem = '${value}'`, { tag: 'SET' })),
       inside(simple("SELECT current_setting('work_mem')", rows([value]))),

@@ -16,18 +16,23 @@ import { createPlaces, type Profile, profiles } from './model-profiles.ts';
 /** Times as many exchanges as usual; a seed repeats the first round of a run that failed. */
 const FACTOR = Number(process.env.PGLYNX_MODEL_FACTOR ?? 1);
 const SEED = Number(process.env.PGLYNX_MODEL_SEED ?? Date.now() % 2 ** 31);
+/** Whether a failure is searched for a smaller example. */
+const SHRINKS = process.env.PGLYNX_MODEL_SHRINKS === 'yes';
 const CLIENTS = 24;
 /** Units of a client in a run, at most. */
-const UNITS = 60;
+const UNITS = 200;
 /** Runs with the same seed and the same pglynx. */
-const RUNS = 8;
-/** How long a failure is looked at for a smaller example. */
-const SHRINKING_MS = 30_000;
+const RUNS = 4;
+/** How long a round may take, the search for a smaller example after a failure included. */
+const ROUND_MS = 30_000;
 
 let cluster: TestCluster;
 let known: readonly Profile[];
 before(async () => {
-  cluster = await startCluster({ replicas: 1, settings: { autovacuum: 'off' } });
+  cluster = await startCluster({
+    replicas: 1,
+    settings: { autovacuum: 'off' },
+  });
   await createPlaces(cluster);
   await Ledger.create(cluster, CLIENTS);
   await cluster.caughtUp();
@@ -40,6 +45,8 @@ interface Setting {
   readonly servers: readonly PostgresServer[];
   readonly disturbed?: boolean;
   readonly killed?: boolean;
+  /** Whether a read whose server process ends is made good. */
+  readonly repairs?: boolean;
   readonly pool?: ProxyOptions['pool'];
 }
 
@@ -54,8 +61,7 @@ async function kill(plan: readonly Kill[], servers: readonly PostgresServer[], r
   for (const { after_ms, pick } of plan) {
     await sleep(after_ms);
     if (run.over) return;
-    const from_ms = performance.now();
-    await cluster.sql(
+    const ending = cluster.sql(
       `SELECT pg_terminate_backend(pid, 1000) FROM (
          SELECT pid, row_number() OVER (ORDER BY pid) - 1 AS number, count(*) OVER () AS count
          FROM pg_stat_activity WHERE usename = 'alice' AND backend_type = 'client backend') AS pool
@@ -63,14 +69,19 @@ async function kill(plan: readonly Kill[], servers: readonly PostgresServer[], r
       [pick],
       servers[pick % servers.length],
     );
-    run.kills.add(from_ms, performance.now());
+    await run.kills.add(ending);
   }
 }
 
 /** Plays one run. @throws Error something was not as it should be */
-async function play({ parts, plan }: Script, { servers }: Setting, proxy: TestProxy, tally: Tally): Promise<Run> {
+async function play(
+  { parts, plan }: Script,
+  { servers, repairs = false }: Setting,
+  proxy: TestProxy,
+  tally: Tally,
+): Promise<Run> {
   await Ledger.clear(cluster);
-  const [ledger, kills] = [new Ledger(), new Kills(plan.length > 0)];
+  const [ledger, kills] = [new Ledger(), new Kills(plan.length > 0, repairs)];
   const run: Run = { port: proxy.port, ledger, kills, tally, answered: 0, failure: undefined, over: false };
   const players = parts.map(({ profile }, index) => new Player(run, index + 1, known[profile % known.length]));
   const watch = setInterval(() => {
@@ -141,8 +152,13 @@ async function round(setting: Setting, seed: number, pool_size: number, counts: 
     return running.then(() => {});
   });
   try {
-    const interruptAfterTimeLimit = SHRINKING_MS;
-    await fc.assert(property, { seed, numRuns: RUNS, interruptAfterTimeLimit, reporter: report });
+    await fc.assert(property, {
+      seed,
+      numRuns: RUNS,
+      endOnFailure: !SHRINKS,
+      interruptAfterTimeLimit: ROUND_MS,
+      reporter: report,
+    });
   } finally {
     // The run that the time limit interrupted.
     await running.catch(() => {});
@@ -166,14 +182,14 @@ async function model(setting: Setting): Promise<string> {
 
 suite('many clients over one to four connections', () => {
   const tests: Readonly<Record<string, () => Setting>> = {
-    'of a primary': () => ({ exchanges: 50_000, servers: [cluster.primary] }),
+    'of a primary': () => ({ exchanges: 42_000, servers: [cluster.primary] }),
     'of a primary, with cancels and clients that vanish': () => ({
-      exchanges: 25_000,
+      exchanges: 24_000,
       servers: [cluster.primary],
       disturbed: true,
     }),
     'of a primary, whose processes are ended': () => ({
-      exchanges: 15_000,
+      exchanges: 12_000,
       servers: [cluster.primary],
       disturbed: true,
       killed: true,
@@ -184,9 +200,10 @@ suite('many clients over one to four connections', () => {
       servers: cluster.servers,
       disturbed: true,
       killed: true,
+      repairs: true,
     }),
     'of a primary, none of them shared': () => ({
-      exchanges: 5_000,
+      exchanges: 4_000,
       servers: [cluster.primary],
       disturbed: true,
       killed: true,

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { breakOff } from '../chaos/proxy.ts';
 import { type Decoded, decode, type Fields } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
+import { LoginError } from '../client/raw.ts';
 
 /** Whom to log in as; the other side must trust it. */
 export interface PipelineLogin {
@@ -72,11 +73,12 @@ export class PipelineClient {
     socket.on('close', () => this.#end('the connection was closed'));
   }
 
-  /** A connection that is logged in. */
+  /** A connection that is logged in. Throws {@link LoginError}. */
   static async connect({ port, user, database, parameters }: PipelineLogin): Promise<PipelineClient> {
     const client = new PipelineClient(connect({ port, host: '127.0.0.1' }));
     const { error, status } = await client.exchange(frontend.startup({ user, database, ...parameters }));
-    if (status !== 'I') throw new Error(`not let in: ${error?.code} ${error?.message ?? client.over}`);
+    if (error !== undefined) throw new LoginError(error);
+    if (status !== 'I') throw new Error(`not let in: ${client.over}`);
     return client;
   }
 
