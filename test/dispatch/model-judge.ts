@@ -1,42 +1,9 @@
 /** Holds each reply to one client against what the model allows, and notes what the client was told of its writes. */
 import type { Fields } from '../client/backend.ts';
 import { type Exchange, isBeginning, isRight, type Known } from './model-exchange.ts';
+import { isLoss, type Kills } from './model-kills.ts';
 import type { Ledger, Write } from './model-ledger.ts';
 import type { PipelineClient, Reply } from './pipeline-client.ts';
-
-/** When server processes were ended from outside. */
-export class Kills {
-  /** Whether there are any in this run. */
-  readonly expected: boolean;
-  /** Whether a read must be made good when one hits it. */
-  readonly repairable: boolean;
-  /** When each was certain to be over; later than anything while it is not. */
-  readonly #ends_ms: number[] = [];
-
-  constructor(expected: boolean, repairable: boolean) {
-    this.expected = expected;
-    this.repairable = repairable;
-  }
-
-  get count(): number {
-    return this.#ends_ms.length;
-  }
-
-  /** One takes place during `ending`. */
-  async add(ending: Promise<unknown>): Promise<void> {
-    const index = this.#ends_ms.push(Number.POSITIVE_INFINITY) - 1;
-    await ending;
-    this.#ends_ms[index] = performance.now();
-  }
-
-  /** How many may have been noticed since this moment. */
-  since(from_ms: number): number {
-    return this.#ends_ms.filter(end_ms => end_ms + NOTICED_MS >= from_ms).length;
-  }
-}
-
-/** For so long after the end of a process its connection may still look well. */
-const NOTICED_MS = 50;
 
 /** How often clients saw each error that they may see although they gave no reason for it. */
 export type Tally = Map<string, number>;
@@ -101,7 +68,8 @@ export class Judge {
     const { severity } = error;
     this.#history.push(['(nothing)', error]);
     this.#fatal = true;
-    const isRight = this.known.status !== 'I' && severity === 'FATAL' && this.#isKilled(error, this.#since_ms);
+    const isRight =
+      this.known.status !== 'I' && severity === 'FATAL' && this.#kills.explain(error.code, this.#since_ms);
     return isRight ? undefined : 'an error came while nothing was owed';
   }
 
@@ -122,7 +90,7 @@ export class Judge {
       return this.#wrongStatus(exchange, reply);
     }
     exchange.doubt?.(known);
-    if (expected.length === 0 && !this.#isLoss(error)) return undefined;
+    if (expected.length === 0 && !this.#isLost(error)) return undefined;
     if (error === undefined) return `it is not the reply, which would be ${JSON.stringify(expected).slice(0, 1000)}`;
     if (isFailed && error.code === '25P02') return this.#wrongStatus(exchange, reply);
     if (expected.length > 0 && !expected.some(one => isBeginning(one, reply))) return "there are somebody else's rows";
@@ -175,10 +143,10 @@ export class Judge {
     const { status } = this.known;
     this.#tally.set(code, (this.#tally.get(code) ?? 0) + 1);
     // A cancel may end the connection where it hits what pglynx itself has put in front of the exchange.
-    const isCanceled = code === '57014' || (LOSSES.includes(code) && message.endsWith('due to user request'));
+    const isCanceled = code === '57014' || (isLoss(code) && message.endsWith('due to user request'));
     if (isCanceled) return this.#canceled(severity);
     const since_ms = status === 'I' ? reply.first_ms : this.#since_ms;
-    if (!this.#isKilled(error, since_ms)) return 'nothing explains its error';
+    if (!this.#kills.explain(code, since_ms)) return 'nothing explains its error';
     const isAlone = status === 'I' && reply.types === 'E' && this.#client.owed === 0;
     if (severity === 'FATAL') {
       this.#fatal = true;
@@ -187,8 +155,8 @@ export class Judge {
     if (status !== 'I') return 'the client goes on although its transaction is lost';
     const { reads = false } = exchange;
     if (reads === false || (reads !== true && !reads(this.known))) return undefined;
-    if (code !== '08006') return 'the outcome of a read is not unknown';
-    const isRepeatable = this.#kills.repairable && isAlone && this.#kills.since(since_ms) < 2;
+    if (code === '08007') return 'the outcome of a read is not unknown';
+    const isRepeatable = this.#kills.repairs && isAlone && this.#kills.since(since_ms) < 2;
     return isRepeatable ? 'it was a read that could have been repeated' : undefined;
   }
 
@@ -200,12 +168,8 @@ export class Judge {
     return this.#client.owed === 0 ? 'the client could have gone on' : undefined;
   }
 
-  #isLoss(error: Fields | undefined): boolean {
-    return error !== undefined && (error.severity !== 'ERROR' || LOSSES.includes(error.code));
-  }
-
-  #isKilled({ code }: Fields, since_ms: number): boolean {
-    return this.#kills.expected && LOSSES.includes(code) && this.#kills.since(since_ms) > 0;
+  #isLost(error: Fields | undefined): boolean {
+    return error !== undefined && (error.severity !== 'ERROR' || isLoss(error.code));
   }
 
   #settle({ writes = [], commits = false }: Exchange, { error, status, tags }: Reply): void {
@@ -227,9 +191,6 @@ export class Judge {
     this.#ledger.note(writes, outcome);
   }
 }
-
-/** SQLSTATEs of a lost server connection. */
-const LOSSES = ['08006', '08007', '57P01'];
 
 function summary(reply: Reply | Fields): string {
   if (!isReply(reply)) return `${reply.severity} ${reply.code} ${reply.message}`;

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { cancel, LoginError } from '../client/raw.ts';
 import { DATABASE } from '../cluster/index.ts';
 import type { Author, Exchange } from './model-exchange.ts';
-import { Judge, type Kills, type Tally } from './model-judge.ts';
+import { Judge, type Tally } from './model-judge.ts';
+import type { Kills } from './model-kills.ts';
 import type { Ledger } from './model-ledger.ts';
 import { exchangesOf, type Part, type Unit } from './model-parts.ts';
 import type { Profile } from './model-profiles.ts';
@@ -85,8 +86,8 @@ export class Player {
       return client;
     } catch (error) {
       // A login that has settings to try may lose its server like any other exchange.
-      const isLost = error instanceof LoginError && error.fields.code === '08006';
-      if (!isLost || !kills.expected || kills.since(this.#connecting_ms) === 0) this.#fail('no login', String(error));
+      const isLost = error instanceof LoginError && kills.explain(error.fields.code, this.#connecting_ms);
+      if (!isLost) this.#fail('no login', String(error));
     } finally {
       this.#connecting_ms = Number.POSITIVE_INFINITY;
     }

@@ -4,10 +4,12 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import type { PostgresServer } from '../../src/demo/postgres.ts';
+import { ChaosProxy } from '../chaos/proxy.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
 import { settled } from '../failure/backends.ts';
-import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
-import { Kills, type Tally } from './model-judge.ts';
+import { type ProxyOptions, type Servers, TestProxy } from '../proxy/index.ts';
+import type { Tally } from './model-judge.ts';
+import { Kills } from './model-kills.ts';
 import { Ledger } from './model-ledger.ts';
 import { type Kill, kills, type Part, parts } from './model-parts.ts';
 import { Player, type Run } from './model-player.ts';
@@ -19,7 +21,6 @@ const SEED = Number(process.env.PGLYNX_MODEL_SEED ?? Date.now() % 2 ** 31);
 /** Whether a failure is searched for a smaller example. */
 const SHRINKS = process.env.PGLYNX_MODEL_SHRINKS === 'yes';
 const CLIENTS = 24;
-/** Units of a client in a run, at most. */
 const UNITS = 200;
 /** Runs with the same seed and the same pglynx. */
 const RUNS = 4;
@@ -42,9 +43,15 @@ after(() => cluster?.stop());
 
 interface Setting {
   readonly exchanges: number;
-  readonly servers: readonly PostgresServer[];
+  readonly servers: Servers['servers'];
+  /** Units of a client in a run, at most; {@link UNITS} when absent. */
+  readonly units?: number;
+  /** Whether clients cancel, vanish and stop reading. */
   readonly disturbed?: boolean;
-  readonly killed?: boolean;
+  /** Breaks one connection of the pool, or all. */
+  readonly kill?: (pick: number) => Promise<unknown>;
+  /** Whether that breaks connections that are being opened, too. */
+  readonly breaksLogins?: boolean;
   /** Whether a read whose server process ends is made good. */
   readonly repairs?: boolean;
   readonly pool?: ProxyOptions['pool'];
@@ -56,32 +63,31 @@ interface Script {
   readonly plan: readonly Kill[];
 }
 
-/** Ends processes that serve the pool, one after the other, until the run is over. */
-async function kill(plan: readonly Kill[], servers: readonly PostgresServer[], run: Run): Promise<void> {
+/** Ends a process that serves the pool. */
+function terminate(servers: readonly PostgresServer[], pick: number): Promise<unknown> {
+  return cluster.sql(
+    `SELECT pg_terminate_backend(pid, 1000) FROM (
+       SELECT pid, row_number() OVER (ORDER BY pid) - 1 AS number, count(*) OVER () AS count
+       FROM pg_stat_activity WHERE usename = 'alice' AND backend_type = 'client backend') AS pool
+     WHERE number = $1 % count`,
+    [pick],
+    servers[pick % servers.length],
+  );
+}
+
+/** Breaks connections as planned, one after the other, until the run is over. */
+async function disrupt(plan: readonly Kill[], { kill }: Setting, run: Run): Promise<void> {
   for (const { after_ms, pick } of plan) {
     await sleep(after_ms);
-    if (run.over) return;
-    const ending = cluster.sql(
-      `SELECT pg_terminate_backend(pid, 1000) FROM (
-         SELECT pid, row_number() OVER (ORDER BY pid) - 1 AS number, count(*) OVER () AS count
-         FROM pg_stat_activity WHERE usename = 'alice' AND backend_type = 'client backend') AS pool
-       WHERE number = $1 % count`,
-      [pick],
-      servers[pick % servers.length],
-    );
-    await run.kills.add(ending);
+    if (run.over || kill === undefined) return;
+    await run.kills.add(kill(pick));
   }
 }
 
 /** Plays one run. @throws Error something was not as it should be */
-async function play(
-  { parts, plan }: Script,
-  { servers, repairs = false }: Setting,
-  proxy: TestProxy,
-  tally: Tally,
-): Promise<Run> {
+async function play({ parts, plan }: Script, setting: Setting, proxy: TestProxy, tally: Tally): Promise<Run> {
   await Ledger.clear(cluster);
-  const [ledger, kills] = [new Ledger(), new Kills(plan.length > 0, repairs)];
+  const [ledger, kills] = [new Ledger(), new Kills(setting.repairs === true, setting.breaksLogins === true)];
   const run: Run = { port: proxy.port, ledger, kills, tally, answered: 0, failure: undefined, over: false };
   const players = parts.map(({ profile }, index) => new Player(run, index + 1, known[profile % known.length]));
   const watch = setInterval(() => {
@@ -92,13 +98,13 @@ async function play(
       if (run.failure !== undefined) player.destroy();
     }
   }, 200);
-  const killing = kill(plan, servers, run);
+  const disrupting = disrupt(plan, setting, run);
   try {
     await Promise.all(players.map((player, index) => player.play(parts[index])));
   } finally {
     run.over = true;
     clearInterval(watch);
-    await killing;
+    await disrupting;
   }
   assert.equal(run.failure, undefined);
   await settled(cluster);
@@ -119,7 +125,7 @@ function report(details: fc.RunDetails<[Script]>): void {
 
 /** One round: runs of one seed over one pglynx. Answers how many exchanges were answered. */
 async function round(setting: Setting, seed: number, pool_size: number, counts: Map<string, number>): Promise<number> {
-  const { servers, disturbed = false, killed = false, pool } = setting;
+  const { servers, disturbed = false, kill, pool, units = UNITS } = setting;
   const options: ProxyOptions = {
     general: { connect_timeout: 20_000 },
     pool: { query_parser_enabled: true, query_parser_read_write_splitting: true, ...pool },
@@ -146,7 +152,7 @@ async function round(setting: Setting, seed: number, pool_size: number, counts: 
       throw error;
     }
   };
-  const script = fc.record({ parts: parts(disturbed, CLIENTS, UNITS), plan: killed ? kills : fc.constant<Kill[]>([]) });
+  const script = fc.record({ parts: parts(disturbed, CLIENTS, units), plan: kill ? kills : fc.constant<Kill[]>([]) });
   const property = fc.asyncProperty<[Script]>(script, script => {
     running = attempt(script);
     return running.then(() => {});
@@ -181,36 +187,44 @@ async function model(setting: Setting): Promise<string> {
 }
 
 suite('many clients over one to four connections', () => {
+  /** The primary, or all. */
+  const of = (only: boolean) => (only ? [cluster.primary] : cluster.servers);
+  const killing = (only: boolean) => ({ kill: (pick: number) => terminate(of(only), pick) });
+  const disturbed = true;
   const tests: Readonly<Record<string, () => Setting>> = {
-    'of a primary': () => ({ exchanges: 42_000, servers: [cluster.primary] }),
-    'of a primary, with cancels and clients that vanish': () => ({
-      exchanges: 24_000,
-      servers: [cluster.primary],
-      disturbed: true,
-    }),
-    'of a primary, whose processes are ended': () => ({
+    'of a primary': () => ({ exchanges: 40_000, servers: of(true) }),
+    'of a primary, with cancels and clients that vanish': () => ({ exchanges: 23_000, servers: of(true), disturbed }),
+    'of a primary, whose processes end': () => ({
       exchanges: 12_000,
-      servers: [cluster.primary],
-      disturbed: true,
-      killed: true,
+      servers: of(true),
+      disturbed,
+      ...killing(true),
     }),
-    'of a primary and a replica': () => ({ exchanges: 10_000, servers: cluster.servers, disturbed: true }),
-    'of a primary and a replica, whose processes are ended': () => ({
+    'of a primary and a replica': () => ({ exchanges: 10_000, servers: of(false), disturbed }),
+    'of a primary and a replica, whose processes end': () => ({
       exchanges: 10_000,
-      servers: cluster.servers,
-      disturbed: true,
-      killed: true,
+      servers: of(false),
+      disturbed,
       repairs: true,
+      ...killing(false),
     }),
     'of a primary, none of them shared': () => ({
       exchanges: 4_000,
-      servers: [cluster.primary],
-      disturbed: true,
-      killed: true,
+      servers: of(true),
+      disturbed,
       pool: { multiplexing: 'off' },
+      ...killing(true),
     }),
   };
   for (const [name, setting] of Object.entries(tests)) {
     test(name, async context => context.diagnostic(await model(setting())));
   }
+
+  test('over a network that breaks', async context => {
+    await using network = await ChaosProxy.start(cluster.primary, { latency_ms: 1 });
+    const kill = async () => network.reset();
+    context.diagnostic(
+      await model({ exchanges: 1_500, units: 40, servers: [network], disturbed, kill, breaksLogins: true }),
+    );
+  });
 });
