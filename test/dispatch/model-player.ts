@@ -1,5 +1,6 @@
 /** A client of the model: plays its part of a run, ends its connection where the part says so, and begins a new one. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { flush, sync } from '../client/frontend.ts';
 import { cancel, LoginError } from '../client/raw.ts';
 import { DATABASE } from '../cluster/index.ts';
 import type { Author, Exchange } from './model-exchange.ts';
@@ -29,6 +30,9 @@ const DEADLINE_MS = 15_000;
 
 /** So many exchanges a client leaves unanswered before it waits. */
 const AHEAD = 16;
+
+const SYNC = sync();
+const PARSE = 'P'.charCodeAt(0);
 
 /** For so long a client reads nothing. */
 const PAUSE_MS = 30;
@@ -161,14 +165,16 @@ export class Player {
     else client.destroy();
   }
 
-  /** Sends a part of an exchange that writes; without its end it must not take place. */
+  /** Sends an exchange that writes, but for its end, or with a Flush in place of its Sync: so it must not take place. */
   async #breakOff(client: PipelineClient): Promise<void> {
     const { ledger } = this.#author;
-    const exchange = WRITE_MAKERS.insert(this.#author, this.#count);
-    ledger.note(exchange.writes ?? [], 'failed');
-    // A Sync is five bytes long, and of no consequence without the last one.
-    client.write(exchange.bytes.subarray(0, exchange.bytes.length - 1 - (this.#count % 20)));
-    await sleep(1);
+    const count = this.#count;
+    const { bytes, writes = [] } = WRITE_MAKERS.insert(this.#author, count);
+    ledger.note(writes, 'failed');
+    const isExtended = bytes[0] === PARSE;
+    if (isExtended && count % 2 === 0) client.write(Buffer.concat([bytes.subarray(0, -SYNC.length), flush()]));
+    else client.write(bytes.subarray(0, bytes.length - 1 - (count % 20)));
+    await sleep(1 + (count % 3));
   }
 
   #fail(problem: string, words: string): void {

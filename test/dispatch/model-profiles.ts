@@ -15,13 +15,15 @@ export const PROBES = [
   `current_setting('search_path'), current_setting('DateStyle'), current_setting('TimeZone'),
    current_setting('work_mem'), current_setting('IntervalStyle'), current_setting('extra_float_digits')`,
   `place.name, timestamptz '2024-06-01 12:00+00', interval '1 day 2 hours' FROM place`,
-  `date '01/02/2024' - date '2024-01-01', 0.1::float4::float8`,
+  `date '01/02/2024' - date '2024-01-01', 0.1::float4::float8,
+   timestamptz '2024-06-01 12:00' - timestamptz '2024-06-01 00:00+00'`,
 ] as const;
 
 const PARAMETERS: readonly Readonly<Record<string, string>>[] = [
   {},
   { application_name: 'one', search_path: 'red', DateStyle: 'German', TimeZone: 'Asia/Tokyo' },
   { application_name: 'two', search_path: 'blue, public', TimeZone: 'America/New_York', IntervalStyle: 'iso_8601' },
+  { DateStyle: 'SQL, DMY', TimeZone: 'Asia/Tokyo' },
   { options: '-c work_mem=1234kB -c search_path=red', DateStyle: 'SQL, DMY' },
   { application_name: "it's \\ odd", extra_float_digits: '-3', client_encoding: 'LATIN1', work_mem: '2MB' },
 ];
