@@ -45,6 +45,8 @@ export interface Exchange {
   readonly commits?: boolean;
   /** Whether it is answered in a failed transaction as it is elsewhere. */
   readonly harmless?: boolean;
+  /** Whether it is of several batches, of which the later ones rely on the first. */
+  readonly inBatches?: boolean;
   /** Milliseconds for which the client thinks before it goes on. */
   readonly think_ms?: number;
   /** Any of these is right; if there are none, whatever comes is. */

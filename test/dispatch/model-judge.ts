@@ -144,10 +144,11 @@ export class Judge {
     this.#tally.set(code, (this.#tally.get(code) ?? 0) + 1);
     // A cancel may end the connection where it hits what pglynx itself has put in front of the exchange.
     const isCanceled = code === '57014' || (isLoss(code) && message.endsWith('due to user request'));
-    if (isCanceled) return this.#canceled(severity);
+    const isAhead = this.#client.owed > 0 || exchange.inBatches === true;
+    if (isCanceled) return this.#canceled(severity, isAhead);
     const since_ms = status === 'I' ? reply.first_ms : this.#since_ms;
     if (!this.#kills.explain(code, since_ms)) return 'nothing explains its error';
-    const isAlone = status === 'I' && reply.types === 'E' && this.#client.owed === 0;
+    const isAlone = status === 'I' && reply.types === 'E' && !isAhead;
     if (severity === 'FATAL') {
       this.#fatal = true;
       return isAlone ? 'the client could have gone on' : undefined;
@@ -160,12 +161,12 @@ export class Judge {
     return isRepeatable ? 'it was a read that could have been repeated' : undefined;
   }
 
-  #canceled(severity: string): string | undefined {
+  #canceled(severity: string, isAhead: boolean): string | undefined {
     if (this.cancels-- <= 0) return 'nobody canceled it';
     if (severity === 'ERROR') return undefined;
     this.#fatal = true;
     // What waits behind a statement that never began may rely on it: on a BEGIN, say.
-    return this.#client.owed === 0 ? 'the client could have gone on' : undefined;
+    return isAhead ? undefined : 'the client could have gone on';
   }
 
   #isLost(error: Fields | undefined): boolean {

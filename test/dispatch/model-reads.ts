@@ -143,7 +143,9 @@ function portal(tag: string): Exchange {
 function flushed(tag: string): Exchange {
   const bytes = [parse('', 'SELECT $1::text'), bind('', '', [tag]), execute(), flush()];
   const right = { types: '12DC2DC', rows: [[tag], [`${tag}+`]] };
-  return batch(`flushed ${tag}`, [...bytes, bind('', '', [`${tag}+`]), execute(), sync()], right);
+  return batch(`flushed ${tag}`, [...bytes, bind('', '', [`${tag}+`]), execute(), sync()], right, {
+    inBatches: true,
+  });
 }
 
 function empty(pick: number): Exchange {

@@ -85,7 +85,15 @@ function copyIn({ ledger }: Author): Exchange {
   const writes = [ledger.write(), ledger.write()];
   const data = writes.map(({ id }) => copyData(`${id}\n`));
   const bytes = [query('COPY public.ledger (id) FROM STDIN'), ...data, copyDone()];
-  return batch(`COPY of ${writes.map(({ id }) => id)}`, bytes, { types: 'GC', tags: ['COPY 2'] }, { writes });
+  return batch(
+    `COPY of ${writes.map(({ id }) => id)}`,
+    bytes,
+    { types: 'GC', tags: ['COPY 2'] },
+    {
+      writes,
+      inBatches: true,
+    },
+  );
 }
 
 function large({ ledger }: Author, pick: number): Exchange {
