@@ -55,14 +55,16 @@ export const CROWD_WRITE = `INSERT INTO visits (tag) VALUES ('{tag}') RETURNING 
 export const CROWD_TABLE = `CREATE TABLE visits (tag text, transaction xid8 DEFAULT pg_current_xact_id());
   GRANT ALL ON visits TO PUBLIC`;
 
+/** Of many problems the first ones tell enough. */
+const SHOWN = 5;
+
 /** Exchanges that each client of the crowd has under way at once. */
 const DEPTH = 4;
 
 export class Crowd {
   readonly #clients: readonly PipelineClient[];
-  /** What went wrong for members of the crowd. */
-  readonly problems: string[] = [];
-  /** Since the last {@link judge}. */
+  /** Since the last {@link judge}; what went wrong for members of the crowd first. */
+  #problems: string[] = [];
   #moments: Moment[] = [];
   #spans: Span[] = [];
   #writes = 0;
@@ -102,9 +104,11 @@ export class Crowd {
   }
 
   /** Fails when something went wrong for the crowd, or a statement ran within a span of somebody else. */
-  judge(): void {
-    const [moments, spans] = [this.#moments.splice(0), this.#spans.splice(0)];
-    assert.deepEqual(this.problems, []);
+  async judge(): Promise<void> {
+    // Behind this nothing is under way that ran before it.
+    await Promise.all(this.#clients.map(client => client.query('SELECT 1')));
+    const [problems, moments, spans] = [this.#problems.splice(0), this.#moments.splice(0), this.#spans.splice(0)];
+    assert.deepEqual(problems.slice(0, SHOWN), [], `${problems.length} problems`);
     const pids = new Set(moments.map(({ pid }) => pid));
     for (const { pid, from_ms, to_ms, words } of spans) {
       const guests = moments.filter(moment => moment.pid === pid && moment.at_ms > from_ms && moment.at_ms < to_ms);
@@ -118,7 +122,7 @@ export class Crowd {
     await Promise.all(this.#clients.map(client => client.answered()));
     for (const client of this.#clients) {
       const { length } = client.notifications;
-      if (length > 0) this.problems.push(`it got ${length} notifications`);
+      if (length > 0) this.#problems.push(`it got ${length} notifications`);
       client.leave();
     }
   }
@@ -137,14 +141,15 @@ export class Crowd {
     const state = isWrite ? [] : inspects ? [...STATE_VALUES, ...NO_LEFTOVERS] : STATE_VALUES;
     const done = (reply: Reply) => {
       const problem = this.#problem(reply, tag, state);
-      if (problem !== undefined && !this.#isOver) this.problems.push(problem);
-      if (isWrite && reply.error === undefined) this.#writes++;
-      if (client.over === undefined && this.problems.length === 0) this.#go(client, 1);
+      if (problem !== undefined) this.#problems.push(problem);
+      if (isWrite && problem === undefined) this.#writes++;
+      if (client.over === undefined) this.#go(client, 1);
     };
     return { bytes: frontend.query(text.replace('{tag}', tag)), done };
   }
 
   #problem({ types, rows, error, notices, status }: Reply, tag: string, state: readonly string[]): string | undefined {
+    if (status === '') return `${tag}: no reply`;
     if (error !== undefined) return `${tag}: ${error.severity} ${error.code} ${error.message}`;
     if (types !== 'TDC' || status !== 'I' || notices.length > 0) {
       return `${tag}: ${types}, status ${status}, ${JSON.stringify(notices)}`;
