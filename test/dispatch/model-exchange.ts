@@ -41,8 +41,8 @@ export interface Exchange {
   /** Whether it is provably nothing but reads, so that it can be repeated; a name that stands for nothing proves nothing. */
   readonly reads?: boolean | ((known: Known) => boolean);
   readonly writes?: readonly Write[];
-  /** Whether it commits the transaction in which it runs. */
-  readonly commits?: boolean;
+  /** How it ends the transaction in which it runs. */
+  readonly ends?: 'commit' | 'rollback';
   /** Whether it is answered in a failed transaction as it is elsewhere. */
   readonly harmless?: boolean;
   /** Whether it is of several batches, of which the later ones rely on the first. */

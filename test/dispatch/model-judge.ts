@@ -2,7 +2,7 @@
 import type { Fields } from '../client/backend.ts';
 import { type Exchange, isBeginning, isRight, type Known } from './model-exchange.ts';
 import { isLoss, type Kills } from './model-kills.ts';
-import type { Ledger, Write } from './model-ledger.ts';
+import type { Ledger, Outcome, Write } from './model-ledger.ts';
 import type { PipelineClient, Reply } from './pipeline-client.ts';
 
 /** How often clients saw each error that they may see although they gave no reason for it. */
@@ -18,6 +18,7 @@ export class Judge {
   cancels = 0;
   /** Whether the client itself has ended the connection. */
   left = false;
+  readonly #number: number;
   readonly #client: PipelineClient;
   readonly #ledger: Ledger;
   readonly #kills: Kills;
@@ -32,7 +33,8 @@ export class Judge {
   #since_ms = 0;
   #fatal = false;
 
-  constructor(client: PipelineClient, ledger: Ledger, kills: Kills, tally: Tally) {
+  constructor(number: number, client: PipelineClient, ledger: Ledger, kills: Kills, tally: Tally) {
+    this.#number = number;
     this.#client = client;
     for (const [name, value] of client.parameters) this.#told.set(name, value);
     this.#told_count = client.parameters.length;
@@ -57,7 +59,7 @@ export class Judge {
   /** The connection is over and nothing is owed; answers what is wrong with that. */
   end(): string | undefined {
     // Nobody asked for a COMMIT.
-    this.#note(this.#open.splice(0), 'failed');
+    this.#note(this.#open.splice(0), 'failed', 'the connection ended');
     if (this.left || this.#fatal) return undefined;
     const { stray, over } = this.#client;
     return stray === undefined ? `the connection ended without a word: ${over}` : this.#stray(stray);
@@ -112,11 +114,11 @@ export class Judge {
     return `it got no reply: ${over}`;
   }
 
-  #wrongStatus({ commits }: Exchange, { status, error, tags }: Reply): string | undefined {
+  #wrongStatus({ ends }: Exchange, { status, error, tags }: Reply): string | undefined {
     const before = this.known.status;
     const tag = tags.at(-1) ?? '';
     const ended = tag === 'COMMIT' || tag === 'ROLLBACK';
-    if (commits === true && error === undefined) return status === 'I' ? undefined : `it left the status ${status}`;
+    if (ends !== undefined && error === undefined) return status === 'I' ? undefined : `it left the status ${status}`;
     const right = ended
       ? 'I'
       : tag === 'BEGIN' || tag === 'START TRANSACTION'
@@ -173,23 +175,27 @@ export class Judge {
     return error !== undefined && (error.severity !== 'ERROR' || isLoss(error.code));
   }
 
-  #settle({ writes = [], commits = false }: Exchange, { error, status, tags }: Reply): void {
+  #settle({ writes = [], ends, words }: Exchange, reply: Reply): void {
+    const { error, status, tags } = reply;
     const inTransaction = this.known.status !== 'I';
+    const answer = `${words.slice(0, 200)}: ${summary(reply)}`;
     if (error !== undefined) {
-      this.#note(writes, error.code === '08007' ? 'unknown' : 'failed');
       // An error in a transaction undoes it, and so does the end of the connection.
-      this.#note(this.#open.splice(0), error.code === '08007' ? 'unknown' : 'failed');
-    } else if (status === '') {
-      this.#open.push(...writes);
-      if (commits || !inTransaction) this.#note(this.#open.splice(0), 'unknown');
-    } else {
-      this.#open.push(...writes);
-      if (status !== 'T') this.#note(this.#open.splice(0), tags.at(-1) === 'ROLLBACK' ? 'failed' : 'done');
+      const outcome = error.code === '08007' ? 'unknown' : 'failed';
+      this.#note([...this.#open.splice(0), ...writes], outcome, answer);
+      return;
     }
+    this.#open.push(...writes);
+    if (status === 'T' || (status === '' && inTransaction && ends === undefined)) return;
+    const isUndone = status === '' ? ends === 'rollback' : tags.at(-1) === 'ROLLBACK';
+    const outcome = isUndone ? 'failed' : status === '' ? 'unknown' : 'done';
+    this.#note(this.#open.splice(0), outcome, answer);
+    // What was sent behind it was outside the transaction.
+    if (status === '') this.known.status = 'I';
   }
 
-  #note(writes: readonly Write[], outcome: 'done' | 'failed' | 'unknown'): void {
-    this.#ledger.note(writes, outcome);
+  #note(writes: readonly Write[], outcome: Outcome, words: string): void {
+    this.#ledger.note(writes, outcome, `client ${this.#number}: ${words}`);
   }
 }
 

@@ -1,7 +1,7 @@
 /** When server connections were broken from outside: what alone explains that a client loses a statement. */
 
 /** For so long after a connection was broken it may still look well. */
-const NOTICED_MS = 50;
+const NOTICED_MS = 150;
 
 /** SQLSTATEs of a lost server connection. */
 const LOSSES: readonly string[] = ['08006', '08007', '57P01'];

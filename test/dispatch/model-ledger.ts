@@ -15,7 +15,7 @@ export type Outcome = 'done' | 'failed' | 'unknown';
 export const HOT = 0;
 
 export class Ledger {
-  readonly #outcomes = new Map<Write, Outcome>();
+  readonly #told = new Map<Write, readonly [outcome: Outcome, words: string]>();
   #count = 0;
 
   /** A write that nobody else makes. */
@@ -23,17 +23,18 @@ export class Ledger {
     return { id: ++this.#count, counter };
   }
 
-  note(writes: readonly Write[], outcome: Outcome): void {
+  /** A client was told that, in these words. */
+  note(writes: readonly Write[], outcome: Outcome, words: string): void {
     for (const write of writes) {
-      assert.equal(this.#outcomes.get(write), undefined, `write ${write.id} was told twice`);
-      this.#outcomes.set(write, outcome);
+      assert.equal(this.#told.get(write), undefined, `write ${write.id} was told twice`);
+      this.#told.set(write, [outcome, words]);
     }
   }
 
   /** How many writes had this outcome. */
   count(outcome: Outcome): number {
     let count = 0;
-    for (const told of this.#outcomes.values()) if (told === outcome) count++;
+    for (const [told] of this.#told.values()) if (told === outcome) count++;
     return count;
   }
 
@@ -53,7 +54,7 @@ export class Ledger {
     const least = new Map<number, number>();
     const most = new Map<number, number>();
     const found: string[] = [];
-    for (const [{ id, counter }, outcome] of this.#outcomes) {
+    for (const [{ id, counter }, [outcome, words]] of this.#told) {
       if (counter !== undefined) {
         if (outcome === 'done') least.set(counter, (least.get(counter) ?? 0) + 1);
         if (outcome !== 'failed') most.set(counter, (most.get(counter) ?? 0) + 1);
@@ -62,7 +63,7 @@ export class Ledger {
       const count = kept.get(id) ?? 0;
       kept.delete(id);
       const right = { done: count === 1, failed: count === 0, unknown: count <= 1 };
-      if (!right[outcome]) found.push(`write ${id} was told as ${outcome}, and is there ${count} times`);
+      if (!right[outcome]) found.push(`write ${id} was told as ${outcome}, and is there ${count} times: ${words}`);
     }
     for (const [id, count] of kept) found.push(`write ${id} was told by nobody, and is there ${count} times`);
     for (const { id, n } of counters) {

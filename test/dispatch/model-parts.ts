@@ -59,7 +59,7 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   several: 40,
   many: 40,
   large: 4,
-  slow: 4,
+  slow: 8,
   failing: 30,
   missing: 10,
   portal: 20,
@@ -69,7 +69,7 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   copyOut: 10,
   insert: 100,
   own: 30,
-  hot: 12,
+  hot: 16,
   writes: 20,
   failingWrite: 20,
   largeWrite: 2,
@@ -82,16 +82,46 @@ const WEIGHTS: Readonly<Record<Kind, number>> = {
   prepared: 4,
 };
 
+/** Those that may be shared. */
+const SHAREABLE: readonly Kind[] = [
+  'simple',
+  'unnamed',
+  'preparing',
+  'using',
+  'probe',
+  'named',
+  'several',
+  'many',
+  'slow',
+  'failing',
+  'missing',
+  'insert',
+  'own',
+  'hot',
+  'failingWrite',
+];
+
+/** What clients are like. */
+export interface Habits {
+  /** How many there are at least, and at most. */
+  readonly clients: readonly [number, number];
+  /** Units of one in a run, at most. */
+  readonly units: number;
+  /** Whether they send little but what may be shared, and seldom wait for a reply. */
+  readonly sharing: boolean;
+  /** Whether they cancel, vanish and stop reading. */
+  readonly disturbed: boolean;
+}
+
 const pick = fc.nat(2 ** 24);
 
-const kind = fc.oneof(
-  ...Object.entries(WEIGHTS).map(([name, weight]) => ({
-    weight,
-    arbitrary: fc.record({ name: fc.constant(name), pick }),
-  })),
-);
-
-const single = kind.map(one => ({ kinds: [one], transaction: undefined }));
+function single(sharing: boolean) {
+  const kinds = Object.entries(WEIGHTS).filter(([name]) => !sharing || SHAREABLE.some(kind => kind === name));
+  const kind = fc.oneof(
+    ...kinds.map(([name, weight]) => ({ weight, arbitrary: fc.record({ name: fc.constant(name), pick }) })),
+  );
+  return kind.map(one => ({ kinds: [one], transaction: undefined }));
+}
 
 const transaction = fc.record({
   kinds: fc
@@ -102,33 +132,34 @@ const transaction = fc.record({
 
 const DISTURBANCES: readonly Disturbance[] = ['cancel', 'cancel', 'cancel', 'reset', 'goodbye', 'half', 'pause'];
 
-function unit(disturbed: boolean): fc.Arbitrary<Unit> {
+function unit({ sharing, disturbed }: Habits): fc.Arbitrary<Unit> {
   const disturbance: fc.Arbitrary<Disturbance> = disturbed
     ? fc.oneof({ weight: 14, arbitrary: fc.constant('none' as const) }, fc.constantFrom(...DISTURBANCES))
     : fc.constant('none');
+  const usual = (is: boolean) => fc.oneof({ weight: sharing ? 9 : 1, arbitrary: fc.constant(is) }, fc.constant(!is));
   return fc
     .tuple(
-      fc.oneof({ weight: 19, arbitrary: single }, { weight: 1, arbitrary: transaction }),
-      fc.record({ pipelined: fc.boolean(), waits: fc.boolean(), disturbance, after_ms: fc.nat(3) }),
+      fc.oneof({ weight: sharing ? 49 : 19, arbitrary: single(sharing) }, { weight: 1, arbitrary: transaction }),
+      fc.record({ pipelined: usual(true), waits: usual(false), disturbance, after_ms: fc.nat(3) }),
     )
     .map(([work, way]) => ({ ...work, ...way }));
 }
 
 /** The parts of all clients of a run. */
-export function parts(disturbed: boolean, clients_max: number, units: number): fc.Arbitrary<Part[]> {
+export function parts(habits: Habits): fc.Arbitrary<Part[]> {
+  const [minLength, maxLength] = habits.clients;
   const part = fc.record({
     profile: fc.nat(1000),
-    units: fc.array(unit(disturbed), { minLength: 1, maxLength: units, size: 'max' }),
+    units: fc.array(unit(habits), { minLength: 1, maxLength: habits.units, size: 'max' }),
   });
-  return fc.array(part, { minLength: 2, maxLength: clients_max, size: 'max' });
+  return fc.array(part, { minLength, maxLength, size: 'max' });
 }
 
-/** When to end a server process, and which. */
-export const kills: fc.Arbitrary<Kill[]> = fc.array(fc.record({ after_ms: fc.integer({ min: 20, max: 120 }), pick }), {
-  minLength: 5,
-  maxLength: 200,
-  size: 'max',
-});
+/** When to break connections, and which: some right behind each other, most so far apart that one read meets one only. */
+export const kills: fc.Arbitrary<Kill[]> = fc.array(
+  fc.record({ after_ms: fc.oneof(fc.integer({ min: 5, max: 50 }), fc.integer({ min: 150, max: 400 })), pick }),
+  { minLength: 10, maxLength: 200, size: 'max' },
+);
 
 /** The exchanges of a unit, in order. */
 export function exchangesOf({ kinds, transaction }: Unit, author: Author): Exchange[] {

@@ -86,7 +86,7 @@ export class Player {
     try {
       const client = await PipelineClient.connect({ port, user: 'alice', database: DATABASE, parameters });
       this.#client = client;
-      this.#judge = new Judge(client, ledger, kills, tally);
+      this.#judge = new Judge(this.#author.number, client, ledger, kills, tally);
       return client;
     } catch (error) {
       // A login that has settings to try may lose its server like any other exchange.
@@ -170,7 +170,7 @@ export class Player {
     const { ledger } = this.#author;
     const count = this.#count;
     const { bytes, writes = [] } = WRITE_MAKERS.insert(this.#author, count);
-    ledger.note(writes, 'failed');
+    ledger.note(writes, 'failed', 'it was not sent whole');
     const isExtended = bytes[0] === PARSE;
     if (isExtended && count % 2 === 0) client.write(Buffer.concat([bytes.subarray(0, -SYNC.length), flush()]));
     else client.write(bytes.subarray(0, bytes.length - 1 - (count % 20)));

@@ -11,7 +11,7 @@ import { type ProxyOptions, type Servers, TestProxy } from '../proxy/index.ts';
 import type { Tally } from './model-judge.ts';
 import { Kills } from './model-kills.ts';
 import { Ledger } from './model-ledger.ts';
-import { type Kill, kills, type Part, parts } from './model-parts.ts';
+import { type Habits, type Kill, kills, type Part, parts } from './model-parts.ts';
 import { Player, type Run } from './model-player.ts';
 import { createPlaces, type Profile, profiles } from './model-profiles.ts';
 
@@ -23,7 +23,7 @@ const SHRINKS = process.env.PGLYNX_MODEL_SHRINKS === 'yes';
 const CLIENTS = 24;
 const UNITS = 200;
 /** Runs with the same seed and the same pglynx. */
-const RUNS = 4;
+const RUNS = 2;
 /** How long a round may take, the search for a smaller example after a failure included. */
 const ROUND_MS = 30_000;
 
@@ -44,10 +44,7 @@ after(() => cluster?.stop());
 interface Setting {
   readonly exchanges: number;
   readonly servers: Servers['servers'];
-  /** Units of a client in a run, at most; {@link UNITS} when absent. */
-  readonly units?: number;
-  /** Whether clients cancel, vanish and stop reading. */
-  readonly disturbed?: boolean;
+  readonly habits: Habits;
   /** Breaks one connection of the pool, or all. */
   readonly kill?: (pick: number) => Promise<unknown>;
   /** Whether that breaks connections that are being opened, too. */
@@ -125,7 +122,7 @@ function report(details: fc.RunDetails<[Script]>): void {
 
 /** One round: runs of one seed over one pglynx. Answers how many exchanges were answered. */
 async function round(setting: Setting, seed: number, pool_size: number, counts: Map<string, number>): Promise<number> {
-  const { servers, disturbed = false, kill, pool, units = UNITS } = setting;
+  const { servers, habits, kill, pool } = setting;
   const options: ProxyOptions = {
     general: { connect_timeout: 20_000 },
     pool: { query_parser_enabled: true, query_parser_read_write_splitting: true, ...pool },
@@ -152,7 +149,7 @@ async function round(setting: Setting, seed: number, pool_size: number, counts: 
       throw error;
     }
   };
-  const script = fc.record({ parts: parts(disturbed, CLIENTS, units), plan: kill ? kills : fc.constant<Kill[]>([]) });
+  const script = fc.record({ parts: parts(habits), plan: kill ? kills : fc.constant<Kill[]>([]) });
   const property = fc.asyncProperty<[Script]>(script, script => {
     running = attempt(script);
     return running.then(() => {});
@@ -186,32 +183,50 @@ async function model(setting: Setting): Promise<string> {
   return `seed ${SEED}: ${answered} exchanges in ${rounds} rounds and ${seconds} s; ${words}`;
 }
 
+/** Clients that do anything, and such as do little but what may be shared. */
+const ANYTHING: Habits = { clients: [2, CLIENTS], units: UNITS, sharing: false, disturbed: false };
+const SHARING: Habits = { clients: [CLIENTS / 2, CLIENTS], units: UNITS, sharing: true, disturbed: false };
+const disturbed = true;
+
 suite('many clients over one to four connections', () => {
   /** The primary, or all. */
   const of = (only: boolean) => (only ? [cluster.primary] : cluster.servers);
   const killing = (only: boolean) => ({ kill: (pick: number) => terminate(of(only), pick) });
-  const disturbed = true;
   const tests: Readonly<Record<string, () => Setting>> = {
-    'of a primary': () => ({ exchanges: 40_000, servers: of(true) }),
-    'of a primary, with cancels and clients that vanish': () => ({ exchanges: 23_000, servers: of(true), disturbed }),
-    'of a primary, whose processes end': () => ({
+    'that do anything': () => ({ exchanges: 18_000, servers: of(true), habits: ANYTHING }),
+    'that mostly share': () => ({ exchanges: 28_000, servers: of(true), habits: SHARING }),
+    'that do anything, cancel and vanish': () => ({
       exchanges: 12_000,
       servers: of(true),
-      disturbed,
+      habits: { ...ANYTHING, disturbed },
+    }),
+    'that mostly share, cancel and vanish': () => ({
+      exchanges: 10_000,
+      servers: of(true),
+      habits: { ...SHARING, disturbed },
+    }),
+    'whose server processes end': () => ({
+      exchanges: 12_000,
+      servers: of(true),
+      habits: { ...SHARING, disturbed },
       ...killing(true),
     }),
-    'of a primary and a replica': () => ({ exchanges: 10_000, servers: of(false), disturbed }),
-    'of a primary and a replica, whose processes end': () => ({
-      exchanges: 10_000,
+    'of a primary and a replica': () => ({
+      exchanges: 8_000,
       servers: of(false),
-      disturbed,
+      habits: { ...ANYTHING, disturbed },
+    }),
+    'of a primary and a replica, whose processes end': () => ({
+      exchanges: 8_000,
+      servers: of(false),
+      habits: { ...SHARING, disturbed },
       repairs: true,
       ...killing(false),
     }),
-    'of a primary, none of them shared': () => ({
+    'without sharing': () => ({
       exchanges: 4_000,
       servers: of(true),
-      disturbed,
+      habits: { ...ANYTHING, disturbed },
       pool: { multiplexing: 'off' },
       ...killing(true),
     }),
@@ -222,9 +237,8 @@ suite('many clients over one to four connections', () => {
 
   test('over a network that breaks', async context => {
     await using network = await ChaosProxy.start(cluster.primary, { latency_ms: 1 });
+    const habits = { ...SHARING, units: 40, disturbed };
     const kill = async () => network.reset();
-    context.diagnostic(
-      await model({ exchanges: 1_500, units: 40, servers: [network], disturbed, kill, breaksLogins: true }),
-    );
+    context.diagnostic(await model({ exchanges: 1_500, servers: [network], habits, kill, breaksLogins: true }));
   });
 });
