@@ -148,8 +148,10 @@ function unit({ sharing, disturbed }: Habits): fc.Arbitrary<Unit> {
 /** The parts of all clients of a run. */
 export function parts(habits: Habits): fc.Arbitrary<Part[]> {
   const [minLength, maxLength] = habits.clients;
+  // Those whose settings differ are not sent on one connection together.
+  const profile = fc.oneof({ weight: habits.sharing ? 8 : 0, arbitrary: fc.constant(0) }, fc.nat(1000));
   const part = fc.record({
-    profile: fc.nat(1000),
+    profile,
     units: fc.array(unit(habits), { minLength: 1, maxLength: habits.units, size: 'max' }),
   });
   return fc.array(part, { minLength, maxLength, size: 'max' });
