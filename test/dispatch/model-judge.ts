@@ -96,7 +96,8 @@ export class Judge {
     if (error === undefined) return `it is not the reply, which would be ${JSON.stringify(expected).slice(0, 1000)}`;
     if (isFailed && error.code === '25P02') return this.#wrongStatus(exchange, reply);
     if (expected.length > 0 && !expected.some(one => isBeginning(one, reply))) return "there are somebody else's rows";
-    return this.#unexplained(exchange, reply, error);
+    // Behind its own error the connection may be lost, before it is ready.
+    return this.#unexplained(exchange, reply, reply.lastError ?? error);
   }
 
   /** A reply that breaks off, or none. */
@@ -201,9 +202,10 @@ export class Judge {
 
 function summary(reply: Reply | Fields): string {
   if (!isReply(reply)) return `${reply.severity} ${reply.code} ${reply.message}`;
-  const { types, rows, tags, error, notices, status } = reply;
+  const { types, rows, tags, lastError, notices, status } = reply;
+  const errors = new Set([reply.error, lastError]);
   const words = [types, JSON.stringify(rows).slice(0, 200), tags.join(), ...notices.map(({ message }) => message)];
-  return [...words, ...(error === undefined ? [] : [summary(error)]), status].join(' | ');
+  return [...words, ...[...errors].map(error => (error === undefined ? '' : summary(error))), status].join(' | ');
 }
 
 function isReply(reply: Reply | Fields): reply is Reply {

@@ -193,15 +193,15 @@ suite('many clients over one to four connections', () => {
   const of = (only: boolean) => (only ? [cluster.primary] : cluster.servers);
   const killing = (only: boolean) => ({ kill: (pick: number) => terminate(of(only), pick) });
   const tests: Readonly<Record<string, () => Setting>> = {
-    'that do anything': () => ({ exchanges: 18_000, servers: of(true), habits: ANYTHING }),
-    'that mostly share': () => ({ exchanges: 28_000, servers: of(true), habits: SHARING }),
+    'that do anything': () => ({ exchanges: 12_000, servers: of(true), habits: ANYTHING }),
+    'that mostly share': () => ({ exchanges: 36_000, servers: of(true), habits: SHARING }),
     'that do anything, cancel and vanish': () => ({
-      exchanges: 12_000,
+      exchanges: 10_000,
       servers: of(true),
       habits: { ...ANYTHING, disturbed },
     }),
     'that mostly share, cancel and vanish': () => ({
-      exchanges: 10_000,
+      exchanges: 12_000,
       servers: of(true),
       habits: { ...SHARING, disturbed },
     }),

@@ -22,6 +22,8 @@ export interface Reply {
   readonly tags: string[];
   readonly notices: Fields[];
   error: Fields | undefined;
+  /** The last one, where another followed. */
+  lastError: Fields | undefined;
   /** Transaction status of its ReadyForQuery; '' when the connection ended before that. */
   status: string;
   /** When it was sent, and from when on it was the first in line: ms of performance.now(). */
@@ -205,7 +207,10 @@ export class PipelineClient {
       this.secret = Buffer.from(message.secret);
     } else if (message.name === 'ErrorResponse') {
       if (reply === undefined) this.stray = message.fields;
-      else reply.error ??= message.fields;
+      else {
+        reply.error ??= message.fields;
+        reply.lastError = message.fields;
+      }
       return reply !== undefined;
     }
     return false;
@@ -237,7 +242,17 @@ export class PipelineClient {
 }
 
 function newReply(now: number): Reply {
-  return { types: '', rows: [], tags: [], notices: [], error: undefined, status: '', sent_ms: now, first_ms: now };
+  return {
+    types: '',
+    rows: [],
+    tags: [],
+    notices: [],
+    error: undefined,
+    lastError: undefined,
+    status: '',
+    sent_ms: now,
+    first_ms: now,
+  };
 }
 
 function valuesOf(body: Buffer): (string | null)[] {
