@@ -1,7 +1,7 @@
 /** The page of the state machines, drawn from the tables that enforce them. */
 import { SESSION_PHASES } from '../src/client/phases.ts';
-import { CONNECTION_STATES } from '../src/server/connection.ts';
 import { EXCHANGE_STEPS, OWED, STEP } from '../src/server/exchange.ts';
+import { CONNECTION_STATES } from '../src/server/states.ts';
 import { BACKEND } from '../src/wire/protocol.ts';
 
 const HEAD = `This page draws the state machines of pglynx from the tables in the code that refuse every other step.

@@ -120,6 +120,13 @@ export const ERRORS = {
     message: 'the connection to server %s was lost, and whether the statement took effect is unknown: %s',
     hint: 'Check the data before you repeat the statement.',
   },
+  reply_unread: {
+    sqlstate: '53400',
+    severity: 'FATAL',
+    message: 'the client does not read its reply, of which %s bytes wait, while others wait for the connection',
+    hint: 'Read replies as they come, or turn multiplexing off for this user.',
+    setting: 'pools.NAME.multiplexing',
+  },
   parameter_refused: {
     sqlstate: '22023',
     severity: 'ERROR',

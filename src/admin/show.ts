@@ -108,6 +108,9 @@ const pools = table(totalsOf, [
   numeric('sv_login', ({ pools }) => sum(pools, pool => pool.opening)),
   numeric('maxwait', ({ clients }) => seconds(clients.wait_us)),
   numeric('maxwait_us', ({ clients }) => belowSecond(clients.wait_us)),
+  numeric('sv_shared', ({ pools }) => sum(pools, pool => pool.shared.connections)),
+  numeric('depth', ({ pools }) => sum(pools, pool => pool.shared.exchanges)),
+  numeric('expected_wait_us', ({ pools }) => Math.round(Math.max(0, ...pools.map(pool => pool.shared.wait_us)))),
 ]);
 
 function sessionsOf(control: ControlPlane) {
@@ -212,6 +215,10 @@ const stats = table(statsOf, [
   numeric('avg_xact_time', ({ averages }) => averages.xact_time_us / 1000),
   numeric('avg_query_time', ({ averages }) => averages.query_time_us / 1000),
   numeric('avg_wait_time', ({ averages }) => averages.wait_time_us),
+  numeric('total_shared_count', ({ totals }) => totals.shared_count),
+  numeric('total_leased_count', ({ totals }) => totals.leased_count),
+  numeric('total_moved_count', ({ totals }) => totals.moved_count),
+  numeric('total_write_count', ({ totals }) => totals.write_count),
 ]);
 
 /** The counts of SHOW LISTS; what PgCat has no use for stays 0, as there. */

@@ -2,8 +2,8 @@
 import type { Demand } from '../routing/demand.ts';
 import type { Judge } from '../routing/judge.ts';
 import type { ServerConnection } from '../server/connection.ts';
-import type { Undo } from '../server/exchange.ts';
 import { type PreparedStatement, parseMessage, type StatementCatalog, splitParse } from '../server/prepared.ts';
+import type { Undo } from '../server/undo.ts';
 import { EFFECT, type Statement } from '../sql/statement.ts';
 import { mayLeaveState } from '../sql/suspicion.ts';
 import { BindValues } from '../wire/bind.ts';
@@ -41,7 +41,7 @@ export interface BatchContext {
 }
 
 export class Batch {
-  readonly items: BatchItem[] = [];
+  items: BatchItem[] = [];
   /** Bytes gathered. */
   length = 0;
   /** Bits of EFFECT that its statements may leave. */
@@ -101,6 +101,11 @@ export class Batch {
     return last?.type === FRONTEND.sync || last?.type === OWN_SYNC;
   }
 
+  /** Whether it was looked at and is all of an exchange that the client awaits, so that it may stand between others. */
+  get isShareable(): boolean {
+    return this.read !== undefined && this.isAwaited && this.isWhole;
+  }
+
   /** Whether it may begin a transaction. */
   get mayBegin(): boolean {
     return !this.empty && this.demand.mayBegin;
@@ -115,7 +120,7 @@ export class Batch {
 
   /** Starts over, keeping nothing. */
   clear(): void {
-    this.items.length = 0;
+    if (this.items.length > 0) this.items = [];
     this.length = 0;
     this.demand.clear();
     this.effects = 0;

@@ -2,6 +2,7 @@
 import { type PgError, pgError } from '../errors.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { Lease, type LeaseOwner, type LeaseSource } from '../pool/lease.ts';
+import type { Route } from '../routing/route.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
@@ -35,17 +36,28 @@ export class Claim implements LeaseOwner {
     this.lease = new Lease(this, startup);
   }
 
-  /** Claims a connection as the lease now says; in session mode it must have been opened with `startup`. */
-  make(cluster: Cluster, startup: SettingsProfile): void {
-    this.lease.startup = cluster.settings.pool_mode === 'session' ? startup : cluster.defaults;
+  /** Claims a connection for a batch; in session mode it must have been opened with `startup`. */
+  make(cluster: Cluster, { role, shard }: Route, startup: SettingsProfile): void {
+    const { lease } = this;
+    lease.role = role;
+    lease.shard = shard;
+    lease.profile = this.#owner.settings.profile;
+    lease.startup = cluster.settings.pool_mode === 'session' ? startup : cluster.defaults;
+    lease.shared = false;
     this.#cluster = cluster;
-    cluster.lease(this.lease);
+    cluster.lease(lease);
   }
 
-  /** The same for a batch that `failed` has not served. */
-  makeElsewhere(cluster: Cluster, failed: LeaseSource): void {
-    this.#cluster = cluster;
-    cluster.leaseElsewhere(this.lease, failed);
+  /** Claims a connection for the same batch once more. */
+  again(): void {
+    this.lease.shared = false;
+    this.#cluster?.lease(this.lease);
+  }
+
+  /** The same, of another server than `failed`. */
+  elsewhere(failed: LeaseSource): void {
+    this.lease.shared = false;
+    this.#cluster?.leaseElsewhere(this.lease, failed);
   }
 
   withdraw(): void {

@@ -22,6 +22,10 @@ export interface DepartingOwner {
   cancel(): void;
   /** The session is closed from now on. */
   ended(cause: string): void;
+  /** Whether it shares the connection with others. */
+  readonly shared: boolean;
+  /** Leaves its place on a shared connection. */
+  leave(): void;
   /** Takes back its claim to a connection. */
   withdraw(): void;
   /** Gives its connection back. */
@@ -50,7 +54,7 @@ export class Departure {
     if (phase === 'closed') return;
     error.severity = 'FATAL';
     // Behind a part of a message it would be taken for the rest of it.
-    const inMessage = exchange.torn || connection?.inMessage === true;
+    const inMessage = exchange.torn || (connection?.inMessage === true && connection.isHead(exchange));
     if (!inMessage) this.#outbox.push(errorResponse(error));
     this.hangUp(error.message);
   }
@@ -74,7 +78,7 @@ export class Departure {
     if (owner.batch.read === true) owner.cancel();
     const leave = () => {
       const text = 'a statement went on after its client had said goodbye';
-      if (owner.phase === 'active') owner.connection?.close(text, new Map([['M', text]]));
+      if (owner.phase === 'active' && !owner.shared) owner.connection?.close(text, new Map([['M', text]]));
       this.#leave(cause);
     };
     setTimeout(leave, owner.connect_timeout).unref();
@@ -89,6 +93,7 @@ export class Departure {
     // Nothing has been sent of what waits.
     if (phase === 'waiting') this.#intake.stream = 'drop';
     if (phase === 'waiting' && connection === undefined) owner.withdraw();
+    else if (owner.shared) owner.leave();
     else if (phase === 'active' && connection !== undefined) {
       finishExchange(connection, owner.exchange, this.#intake, owner.connect_timeout);
     } else owner.release();

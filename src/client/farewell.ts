@@ -43,7 +43,7 @@ export function finishExchange(
     if (!exchange.sealed) rollBack(connection, exchange);
   }
   const timer = setTimeout(() => {
-    if (connection.serves(exchange)) connection.close('the statement of a client that vanished did not end');
+    if (connection.queue.includes(exchange)) connection.close('the statement of a client that vanished did not end');
   }, timeout);
   timer.unref();
 }

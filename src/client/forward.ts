@@ -1,7 +1,7 @@
 /** Sends a batch to a leased connection: statements under their shared names, missing ones prepared in front. */
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
-import { type Exchange, OWED, type Undo } from '../server/exchange.ts';
+import { type Exchange, OWED } from '../server/exchange.ts';
 import { type PreparedStatement, parseMessage, STATEMENT_PREFIX } from '../server/prepared.ts';
 import { adjustLength, closeStatement, FLUSH, renamed, SYNC } from '../wire/frontend.ts';
 import { FRONTEND, STATUS } from '../wire/protocol.ts';
@@ -18,6 +18,8 @@ const NOTHING = Buffer.alloc(3);
 /** Sends `batch` as (the next part of) `exchange`. */
 export function forwardBatch(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
   if (exchange.skipping) return forwardSkipped(batch, connection, exchange);
+  // What others have sent in front of it may yet fail, and what the server holds be other than it seems.
+  if (connection.statements.pending > 0 && exchange.settled) exchange.owner.doubts();
   for (const item of batch.items) {
     switch (item.type) {
       case FRONTEND.query:
@@ -93,12 +95,7 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     // In a failed transaction the server takes a ROLLBACK only: nothing that it holds is given up for the rest.
     if (name === '') raw(item, connection);
     else connection.write(parseMessage('', statement.definition));
-    statements.unnamed = statement;
-    exchange.owe(
-      OWED.parse,
-      both(undo, () => dropUnnamed(connection, statement)),
-      name,
-    );
+    exchange.owe(OWED.parse, undo, name, statements.addUnnamed(statement));
   } else if (statements.answers(statement, performance.now())) {
     counters.prepare_hits++;
     exchange.owe(OWED.parseLocal, undo, name);
@@ -106,12 +103,7 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
     connection.write(statement.parse);
-    statements.add(statement, performance.now());
-    exchange.owe(
-      OWED.parse,
-      both(undo, () => statements.remove(statement)),
-      name,
-    );
+    exchange.owe(OWED.parse, undo, name, statements.add(statement, performance.now()));
   }
 }
 
@@ -167,8 +159,7 @@ function prepare(statement: PreparedStatement, name: string, connection: ServerC
     counters.prepare_misses++;
     makeRoom(statement, connection, exchange);
     connection.write(statement.parse);
-    statements.add(statement, performance.now());
-    exchange.owe(OWED.parseInjected, { undo: () => statements.remove(statement) }, name);
+    exchange.owe(OWED.parseInjected, undefined, name, statements.add(statement, performance.now()));
   }
   return statement.nameBytes;
 }
@@ -179,8 +170,7 @@ function nameForUnnamed(statement: PreparedStatement, connection: ServerConnecti
   if (statements.unnamed === statement) return UNNAMED;
   if (statements.touch(statement)) return statement.nameBytes;
   connection.write(parseMessage('', statement.definition));
-  statements.unnamed = statement;
-  exchange.owe(OWED.parseInjected, { undo: () => dropUnnamed(connection, statement) });
+  exchange.owe(OWED.parseInjected, undefined, '', statements.addUnnamed(statement));
   return UNNAMED;
 }
 
@@ -191,10 +181,7 @@ function forwardClose(item: BatchItem, connection: ServerConnection, exchange: E
     const closing = statement?.isLong === true ? connection.statements.close(statement) : undefined;
     if (statement === undefined || closing === undefined) return exchange.owe(OWED.closeLocal, item.undo);
     connection.write(closeStatement(statement.name));
-    return exchange.owe(
-      OWED.close,
-      both(item.undo, () => closing.undo()),
-    );
+    return exchange.owe(OWED.close, item.undo, '', closing);
   }
   raw(item, connection);
   exchange.owe(OWED.close);
@@ -219,7 +206,7 @@ function makeRoom(statement: PreparedStatement, connection: ServerConnection, ex
   if (eviction === undefined) return;
   counters.prepare_evictions++;
   connection.write(closeStatement(eviction.evicted.name));
-  exchange.owe(OWED.closeInjected, eviction);
+  exchange.owe(OWED.closeInjected, undefined, '', eviction.assumed);
 }
 
 /** Sends a message under another statement name; of a long one this is the head. */
@@ -228,17 +215,4 @@ function rename(item: BatchItem, connection: ServerConnection, name: Buffer): vo
   const copy = renamed(buffer, start, end, nameFrom, nameTo, name);
   adjustLength(copy, name.length - (nameTo - nameFrom));
   connection.write(copy);
-}
-
-function dropUnnamed(connection: ServerConnection, statement: PreparedStatement): void {
-  if (connection.statements.unnamed === statement) connection.statements.unnamed = undefined;
-}
-
-function both(first: Undo | undefined, second: () => void): Undo {
-  return {
-    undo: refused => {
-      first?.undo(refused);
-      second();
-    },
-  };
 }

@@ -48,13 +48,10 @@ export class TimeLimits {
     if (connection === undefined) return;
     if (idle_client_in_transaction_timeout > 0 && this.#silence(now, connection) >= idle_client_in_transaction_timeout)
       this.#endSilence(connection);
-    else if (
-      phase === 'active' &&
-      statement_timeout > 0 &&
-      !exchange.settled &&
-      now - this.began_at >= statement_timeout
-    )
-      this.#cancel(connection);
+    else if (phase === 'active' && statement_timeout > 0 && !exchange.settled && connection.isHead(exchange)) {
+      // It has not taken the time that it waited behind others.
+      if (now - Math.max(this.began_at, connection.load.head_at) >= statement_timeout) this.#cancel(connection);
+    }
   }
 
   /** Milliseconds for which the server, in a transaction, a batch or a COPY, has waited for the client. */

@@ -9,7 +9,8 @@ import { AUTHENTICATION_OK, backendKeyData, errorResponse, parameterStatus, READ
 import { Framer } from '../wire/framer.ts';
 import { FRONTEND, LOGIN_MESSAGE_LENGTH_MAX, MESSAGE_LENGTH_MAX } from '../wire/protocol.ts';
 import { type Cancelable, type CancelKey, CancelKeys } from './cancel.ts';
-import { Session, type SessionContext } from './session.ts';
+import type { SessionContext } from './context.ts';
+import { Session } from './session.ts';
 import { type Account, authenticate, readStartup, StartupAborted, StartupChannel } from './startup.ts';
 
 /** A client of the admin database, once logged in. */
@@ -147,7 +148,7 @@ export class Listener {
   #openConsole({ socket, framer, channel, parameters, user, database }: Arrival): void {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
-    const outbox = new Outbox(socket, relay);
+    const outbox = new Outbox(socket, relay, 'callback');
     const login = { id: this.#nextId++, user, database, application_name };
     const key = this.cancelKeys.issue(relay);
     const console = this.#context.openConsole(socket, framer, outbox, login, () => this.cancelKeys.revoke(key));
@@ -167,15 +168,15 @@ export class Listener {
     if (socket.destroyed) throw new StartupAborted('the client closed the connection');
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
-    const outbox = new Outbox(socket, relay);
+    const outbox = new Outbox(socket, relay, 'callback');
     const key = this.cancelKeys.issue(relay);
     const login = { id: this.#nextId++, database, user, application_name, cluster, profile };
     const session = new Session(socket, framer, outbox, login, {
       inspector: this.#context.inspector,
       clusterFor: this.#context.clusterFor,
-      ended: (ended, cause) => {
+      ended: cause => {
         this.cancelKeys.revoke(key);
-        this.#context.disconnected(ended, cause);
+        this.#context.disconnected(session, cause);
       },
     });
     relay.client = session;

@@ -4,9 +4,6 @@ import type { ServerConnection } from '../server/connection.ts';
 import { type SettingsProfile, settingsRefused, settingsSql } from '../server/parameters.ts';
 import { ServerError } from '../server/silent.ts';
 
-/** Settings that a server may come to refuse, and without which a statement must not run: it would have other rights. */
-const RIGHTS = ['role', 'session_authorization'] as const;
-
 /**
  * Applies `profile`, which a server has accepted before, to a connection. True when statements may follow at once, in
  * the same write; else `applied` says when they may, or why they never may, and the connection is closed.
@@ -20,7 +17,7 @@ export function applyProfile(
   const sql = settingsSql(connection.profile ?? defaults, profile);
   connection.profile = profile;
   if (sql === undefined) return true;
-  const isSafe = !RIGHTS.some(name => profile.values.has(name));
+  const isSafe = !profile.hasRights;
   connection.inject(sql, error => {
     if (error === undefined) {
       if (!isSafe) applied(undefined);

@@ -14,6 +14,9 @@ import type { Commands } from './commands.ts';
 import { endCopyIn } from './farewell.ts';
 import { lossError } from './loss.ts';
 import type { SessionPhase } from './phases.ts';
+import type { Place } from './place.ts';
+import { isRefusal } from './refusal.ts';
+import type { Retries } from './retries.ts';
 import type { ClientSettings } from './settings.ts';
 import type { ClientStatements } from './statements.ts';
 
@@ -28,12 +31,10 @@ export interface RepliesOwner {
   readonly commands: Commands;
   readonly settings: ClientSettings;
   exchangeEnded(status: number): void;
-  /** Sends the batch under way once more, on the same connection. */
-  repeat(): void;
-  /** Whether what this error, or the loss of the connection, ended may be sent to another server. */
-  rescues(error: ReadonlyMap<string, string> | undefined): boolean;
-  /** Sends it there; `refused` when a replica took it for a write, `crash` when the server was lost without a word. */
-  rescue(refused: boolean, crash: string | undefined): void;
+  /** Whether the client shares the connection with others. */
+  readonly shared: boolean;
+  readonly retries: Retries;
+  readonly place: Place;
   /** `crashed` when the server did not say why. */
   connectionLost(error: PgError, crashed: boolean): void;
   /** Whether the client has sent more already, without waiting for this reply. */
@@ -47,7 +48,7 @@ export interface RepliesOwner {
 }
 
 /** Whether, and where, the batch is sent once more when its exchange is over. */
-type Again = 'no' | 'here' | 'elsewhere' | 'on_primary';
+type Again = 'no' | 'here' | 'anywhere' | 'alone' | 'elsewhere' | 'on_primary';
 
 export class Replies implements ExchangeOwner {
   /**
@@ -59,7 +60,7 @@ export class Replies implements ExchangeOwner {
   readonly #owner: RepliesOwner;
   readonly #outbox: Outbox;
   /** Replies that say nothing yet, kept back while the batch may be sent once more. */
-  readonly #held: Buffer[] = [];
+  #held: Buffer[] = [];
   /** Whether the batch may be sent once more: nothing of its reply has gone to the client. */
   #guarded = false;
   /** Whether that may be on another server. */
@@ -67,6 +68,14 @@ export class Replies implements ExchangeOwner {
   #again: Again = 'no';
   /** Whether the batch under way is all of its exchange. */
   #isWhole = false;
+  /** Whether all of the reply is kept back, since the exchange may still have to be repeated. */
+  #keeps = false;
+  /** Whether a cancel for another client's exchange may hit it. */
+  #endangered = false;
+  /** Whether it was asked to make room for others. */
+  #yields = false;
+  /** Bytes of the reply so far. */
+  length = 0;
 
   constructor(owner: RepliesOwner, outbox: Outbox) {
     this.#owner = owner;
@@ -81,20 +90,60 @@ export class Replies implements ExchangeOwner {
     this.#guarded = repeatable;
     this.#rescuable = repeatable && rescuable;
     this.#isWhole = repeatable;
-    this.#held.length = 0;
+    this.#keeps = false;
+    this.#endangered = false;
+    this.#yields = false;
+    this.length = 0;
+    this.#dropHeld();
   }
 
   reply(bytes: Buffer): void {
     if (this.#owner.gone) return;
+    this.length += bytes.length;
     if (this.#guarded) {
-      if (saysNothing(bytes)) {
+      if (
+        this.#keeps
+          ? this.length < HELD_LENGTH_MAX
+          : saysNothing(bytes, this.#rescuable && this.length < FLUSHED_LENGTH)
+      ) {
         this.#held.push(bytes);
         return;
       }
       this.#passHeld();
     }
     this.#outbox.push(bytes);
-    if (this.#outbox.full) this.#owner.connection?.pause();
+    if (this.#outbox.full) this.#owner.place.full();
+  }
+
+  endangered(): void {
+    this.#endangered = true;
+    this.#keeps = true;
+  }
+
+  doubts(): void {
+    this.#keeps = true;
+  }
+
+  moves(): boolean {
+    const { shared, phase, batch, retries } = this.#owner;
+    if (!shared || phase !== 'active' || !this.#guarded || batch.read !== true || retries.canceled) return false;
+    this.#dropHeld();
+    this.#guarded = false;
+    retries.move();
+    return true;
+  }
+
+  yields(): boolean {
+    const { shared, phase, retries } = this.#owner;
+    if (!shared || phase !== 'active' || !this.#guarded || this.#yields || retries.canceled) return false;
+    this.#yields = true;
+    // What comes before the cancel hits it must not be passed on either.
+    this.endangered();
+    return true;
+  }
+
+  unread(): void {
+    this.#owner.place.unread();
   }
 
   replyError(message: Buffer, statement: string): void {
@@ -114,16 +163,23 @@ export class Replies implements ExchangeOwner {
 
   repeatsAfter(message: Buffer): boolean {
     if (!this.#guarded) return false;
-    if (isOutdated(message)) {
+    if (isOutdated(message) || this.#isDuplicate(message)) {
       this.#again = 'here';
       this.#renewStatements('');
+    } else if (
+      (this.#endangered || this.#yields) &&
+      !this.#owner.retries.canceled &&
+      sqlstateOf(message) === QUERY_CANCELED
+    ) {
+      this.#again = this.#yields ? 'alone' : 'anywhere';
     } else {
-      const fields = this.#rescuable ? errorFields(message, 0, message.length) : undefined;
-      if (fields === undefined || !this.#owner.rescues(fields)) return false;
+      const mayRescue = this.#rescuable && this.#held.every(bytes => saysNothing(bytes, false));
+      const fields = mayRescue ? errorFields(message, 0, message.length) : undefined;
+      if (fields === undefined || !this.#owner.retries.rescues(fields)) return false;
       this.#again = isRefusal(fields) ? 'on_primary' : 'elsewhere';
     }
     this.#guarded = false;
-    this.#held.length = 0;
+    this.#dropHeld();
     return true;
   }
 
@@ -168,7 +224,8 @@ export class Replies implements ExchangeOwner {
   parameterChanged(name: string, value: string): void {
     const { connection, settings } = this.#owner;
     if (connection === undefined) return;
-    if (isFollowed(name)) settings.reported(name, value);
+    // What is shared cannot have changed it by the client's wish.
+    if (isFollowed(name) && !this.#owner.shared) settings.reported(name, value);
     else if (name !== 'session_authorization') return;
     connection.dirty |= DIRTY.settings;
   }
@@ -189,7 +246,9 @@ export class Replies implements ExchangeOwner {
     const again = this.#again;
     this.#again = 'no';
     if (again !== 'no' && !this.#owner.gone) {
-      return again === 'here' ? this.#owner.repeat() : this.#owner.rescue(again === 'on_primary', undefined);
+      if (again === 'here') return this.#owner.retries.repeat();
+      if (again === 'anywhere' || again === 'alone') return this.#owner.retries.again(again === 'alone');
+      return this.#owner.retries.rescue(again === 'on_primary', undefined);
     }
     this.#passHeld();
     this.#owner.exchangeEnded(status);
@@ -203,8 +262,13 @@ export class Replies implements ExchangeOwner {
     this.instead = undefined;
     const again = this.#again;
     this.#again = 'no';
+    const hasBegun = exchange.fate === 'unknown' && again !== 'anywhere' && again !== 'alone';
+    if (!hasBegun && this.#owner.shared && !this.#owner.gone && !isOurs) {
+      this.#dropHeld();
+      return this.#owner.retries.again(again === 'alone');
+    }
     if (this.#rescuesLoss(isOurs, again, error)) {
-      return this.#owner.rescue(again === 'on_primary', error === undefined ? cause : undefined);
+      return this.#owner.retries.rescue(again === 'on_primary', error === undefined ? cause : undefined);
     }
     this.#passHeld();
     const { host, port } = connection.options;
@@ -223,18 +287,28 @@ export class Replies implements ExchangeOwner {
   #rescuesLoss(isOurs: boolean, again: Again, error: ReadonlyMap<string, string> | undefined): boolean {
     const isUnderWay = this.#guarded || again === 'elsewhere' || again === 'on_primary';
     const { gone, phase } = this.#owner;
-    if (isOurs || gone || phase !== 'active' || !this.#rescuable || !isUnderWay || !this.#owner.rescues(error))
+    if (isOurs || gone || phase !== 'active' || !this.#rescuable || !isUnderWay || !this.#owner.retries.rescues(error))
       return false;
     this.#guarded = false;
-    this.#held.length = 0;
+    this.#dropHeld();
     return true;
+  }
+
+  /** Whether the server has a statement that it was taken not to have. */
+  #isDuplicate(message: Buffer): boolean {
+    if (!message.includes(STATEMENT_PREFIX) || sqlstateOf(message) !== DUPLICATE_STATEMENT) return false;
+    return this.#owner.batch.items.every(({ taken }) => taken === undefined);
+  }
+
+  #dropHeld(): void {
+    if (this.#held.length > 0) this.#held = [];
   }
 
   /** Nothing is kept back any more: the batch cannot be sent again. */
   #passHeld(): void {
     this.#guarded = false;
     for (const bytes of this.#held) this.#outbox.push(bytes);
-    this.#held.length = 0;
+    this.#dropHeld();
   }
 
   /** The client has deallocated its statements, but for those that it prepares after that. */
@@ -265,12 +339,28 @@ const PREAMBLE = new Set<number>([
   BACKEND.copyOutResponse,
 ]);
 
-/** Whether bytes are nothing but a preamble, whole messages that promise a result, or a dying server's last words. */
-function saysNothing(bytes: Buffer): boolean {
+/** What else there is in the reply to a read; it comes in one piece, unless a dying server has cut it off. */
+const RESULT = new Set<number>([
+  BACKEND.dataRow,
+  BACKEND.commandComplete,
+  BACKEND.emptyQueryResponse,
+  BACKEND.portalSuspended,
+  BACKEND.readyForQuery,
+]);
+
+/** Bytes that a server gathers before it sends them. */
+const FLUSHED_LENGTH = 8192;
+
+/**
+ * Whether bytes are nothing but a preamble, whole messages that promise a result, or a dying server's last words; with
+ * `small` also the result of a read.
+ */
+function saysNothing(bytes: Buffer, small: boolean): boolean {
   let at = 0;
   while (at + HEADER_LENGTH <= bytes.length) {
     const end = at + bytes.readUInt32BE(at + 1) + 1;
-    if (!PREAMBLE.has(bytes[at]) && !areLastWords(bytes, at, end)) return false;
+    const isHeld = PREAMBLE.has(bytes[at]) || (small && RESULT.has(bytes[at]));
+    if (!isHeld && !areLastWords(bytes, at, end)) return false;
     at = end;
   }
   return at === bytes.length;
@@ -284,14 +374,11 @@ function areLastWords(bytes: Buffer, start: number, end: number): boolean {
 
 const LAST_WORDS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02']);
 
-/** What a standby says of a write, and of a table that it does not have. */
-export function isRefusal(error: ReadonlyMap<string, string>): boolean {
-  const sqlstate = error.get('C');
-  return sqlstate === '25006' || (sqlstate === '0A000' && error.get('R') === 'get_relation_info');
-}
-
 const QUERY_CANCELED = '57014';
 const UNKNOWN_STATEMENT = '26000';
+const DUPLICATE_STATEMENT = '42P05';
+/** Bytes of a reply that are kept back while the statement may have to be repeated. */
+const HELD_LENGTH_MAX = 8 * 1024 * 1024;
 const DDL = /^(?:CREATE|ALTER|DROP) /;
 const TAG_INITIALS = new Set(['D', 'R', 'P', 'L', 'C', 'A'].map(letter => letter.charCodeAt(0)));
 const TAG_LEFTOVERS = new Map<string, number>([
@@ -316,7 +403,7 @@ function inClientsName(message: Buffer, statement: string): Buffer {
 }
 
 /** The errors that name a statement: it does not exist, it exists already, it takes another number of parameters. */
-const NAMING = new Set([UNKNOWN_STATEMENT, '42P05', '08P01']);
+const NAMING = new Set([UNKNOWN_STATEMENT, DUPLICATE_STATEMENT, '08P01']);
 const SERVER_NAME = new RegExp(`"${STATEMENT_PREFIX}\\d+"`);
 
 /** Whether these bytes are more than the head of a message. */

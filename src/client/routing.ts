@@ -3,7 +3,7 @@ import { PgError, pgError } from '../errors.ts';
 import type { Activity } from '../pool/activity.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { type ExplainMoment, explainRoute } from '../pool/explain.ts';
-import type { LeaseSource } from '../pool/lease.ts';
+import type { Lease, LeaseSource } from '../pool/lease.ts';
 import type { RouteUse } from '../pool/routes.ts';
 import type { Demand } from '../routing/demand.ts';
 import { type Inspector, Judge } from '../routing/judge.ts';
@@ -14,13 +14,20 @@ import type { Judgement } from '../sql/catalog.ts';
 import { EFFECT, type ReasonCode, type Statement } from '../sql/statement.ts';
 import { errorFields } from '../wire/backend.ts';
 import type { Opening } from './opening.ts';
-import { isRefusal } from './replies.ts';
+import { isRefusal } from './refusal.ts';
 import type { ClientSettings } from './settings.ts';
 
 /** SQLSTATEs by which a standby ends a read that stands in the way of its recovery. */
 const RECOVERY_CONFLICTS: ReadonlySet<string | undefined> = new Set(['40001', '40P01']);
 /** SQLSTATEs of a server that goes down or comes up. */
 const SHUTDOWNS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02', '57P03']);
+
+/** Microseconds expected of a batch that only prepares or describes. */
+const PREPARING_US = 100;
+/** Bytes of a reply that is too large to keep others waiting for. */
+const LARGE_BYTES = 64 * 1024;
+/** What takes more than this part of the longest wait is too slow for that. */
+const SLOW_SHARE = 2;
 
 /** Tables that a transaction may write before it counts as writing any. */
 const WRITTEN_MAX = 100;
@@ -66,9 +73,10 @@ export class ClientRouting {
     const { activity, settings, schema } = this.#cluster;
     // Also who has chosen a role writes what others read.
     const isWatched = activity !== undefined && settings.query_parser_enabled;
-    if (!this.judge.keyed && !this.router.splitting && !isWatched) return false;
+    const isAlone = !held && (this.router.splitting || this.#cluster.multiplexes);
+    if (!this.judge.keyed && !isAlone && !isWatched) return false;
     schema.start();
-    return this.judge.keyed || !held || isWatched;
+    return true;
   }
 
   /** Whether the key in a statement is all that can tell a shard, so that a BEGIN is better sent with one. */
@@ -140,12 +148,36 @@ export class ClientRouting {
     this.#writesMore = false;
   }
 
+  /** Tells a claim what servers should take for its batch. */
+  expect(demand: Demand, lease: Lease): void {
+    let time_us = 0;
+    let isLarge = demand.more;
+    for (const { statement } of demand.judged) {
+      const service = this.#cluster.routes.service(statement);
+      if (service === undefined || service.count === 0) isLarge = true;
+      else {
+        time_us += service.time_us;
+        isLarge ||= service.result_bytes > LARGE_BYTES;
+      }
+    }
+    lease.expected_us = time_us || PREPARING_US;
+    lease.large = isLarge;
+    lease.exclusive = isLarge || time_us > (this.#cluster.settings.multiplexing_max_wait * 1000) / SLOW_SHARE;
+  }
+
+  /** Whether the batch may run on any server of its shard. */
+  get isFree(): boolean {
+    const { route } = this;
+    return route?.reason === 'read' || (route?.reason === 'replayed' && route.role === 'any');
+  }
+
   /** Whether a read that `pool` ended with this error, or by being lost, may be sent to another server. */
   rescues(error: ReadonlyMap<string, string> | undefined, pool: LeaseSource | undefined): boolean {
-    if (pool === undefined || this.route?.reason !== 'read') return false;
+    if (pool === undefined) return false;
+    if (error === undefined || SHUTDOWNS.has(error.get('C'))) return true;
+    if (!this.isFree) return false;
     const { shard, role } = pool.address;
     const onReplica = role === 'replica';
-    if (error === undefined || SHUTDOWNS.has(error.get('C'))) return this.#cluster.hasOther(pool);
     if (isRefusal(error)) return onReplica && this.#cluster.has('primary', shard);
     return onReplica && RECOVERY_CONFLICTS.has(error.get('C')) && this.#cluster.hasOther(pool);
   }
@@ -161,7 +193,8 @@ export class ClientRouting {
   rescued(demand: Demand, refused: boolean, pool: LeaseSource): void {
     const { route } = this;
     const [first] = demand.judged;
-    if (route !== undefined) this.route = { ...route, role: refused ? 'primary' : 'any', reason: 'replayed' };
+    const role = refused ? 'primary' : 'any';
+    if (route !== undefined) this.route = { ...route, role: this.isFree ? role : route.role, reason: 'replayed' };
     if (first === undefined) return;
     // Nothing has been answered, so it was the first.
     if (refused) this.#cluster.directory.refused.add(first.statement);

@@ -4,7 +4,6 @@ import { PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { LeaseSource } from '../pool/lease.ts';
-import type { Inspector } from '../routing/judge.ts';
 import type { Router } from '../routing/router.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
@@ -17,6 +16,7 @@ import { Batch } from './batch.ts';
 import type { Cancelable } from './cancel.ts';
 import { Claim, type ClaimOwner } from './claim.ts';
 import { Commands, type CommandsOwner } from './commands.ts';
+import type { SessionContext, SessionLogin } from './context.ts';
 import { type DepartingOwner, Departure } from './departure.ts';
 import { completeMessage } from './farewell.ts';
 import { forwardBatch } from './forward.ts';
@@ -25,33 +25,25 @@ import { leftovers, sessionLeftovers } from './leftovers.ts';
 import { type LimitedOwner, TimeLimits } from './limits.ts';
 import { Opening } from './opening.ts';
 import { SESSION_PHASES, type SessionPhase } from './phases.ts';
+import { Place, type PlacedOwner } from './place.ts';
 import { Replies, type RepliesOwner } from './replies.ts';
+import { type RetriedOwner, Retries } from './retries.ts';
 import { ClientRouting } from './routing.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
 import { Tally } from './tally.ts';
 
-/** What a login found out. */
-export interface SessionLogin {
-  readonly id: number;
-  readonly database: string;
-  readonly user: string;
-  readonly application_name: string;
-  readonly cluster: Cluster;
-  readonly profile: SettingsProfile;
-}
-
-/** What all sessions share. */
-export interface SessionContext {
-  readonly inspector: Inspector;
-  /** The cluster that serves this database and user now; undefined when a reload removed it. */
-  clusterFor(database: string, user: string): Cluster | undefined;
-  /** The session is over. */
-  ended(session: Session, cause: string): void;
-}
-
 export class Session
-  implements ClaimOwner, Cancelable, RepliesOwner, IntakeOwner, LimitedOwner, CommandsOwner, DepartingOwner
+  implements
+    ClaimOwner,
+    Cancelable,
+    RepliesOwner,
+    IntakeOwner,
+    LimitedOwner,
+    CommandsOwner,
+    DepartingOwner,
+    PlacedOwner,
+    RetriedOwner
 {
   readonly id: number;
   readonly database: string;
@@ -62,9 +54,16 @@ export class Session
   readonly settings: ClientSettings;
   readonly commands: Commands;
   readonly opening = new Opening();
-  readonly exchange: Exchange;
+  exchange: Exchange;
+  readonly retries = new Retries(this);
+  readonly claim: Claim;
+  readonly place: Place;
+  readonly tally = new Tally(this.counters);
+  readonly routing: ClientRouting;
+  cluster: Cluster;
   phase: SessionPhase = 'idle';
   connection: ServerConnection | undefined;
+  pool: LeaseSource | undefined;
 
   readonly #socket: Socket;
   readonly #departure: Departure;
@@ -72,43 +71,36 @@ export class Session
   readonly #intake: Intake;
   readonly #replies: Replies;
   readonly #limits: TimeLimits;
-  readonly #claim: Claim;
-  readonly #routing: ClientRouting;
-  readonly #tally = new Tally(this.counters);
   readonly #startup: SettingsProfile;
-  #cluster: Cluster;
-  #pool: LeaseSource | undefined;
   #draining: PgError | undefined;
   #failedCheckouts = 0;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
-  /** Whether the batch under way must not be sent to another server: it was once already, or it was canceled. */
-  #rescued = false;
-
   constructor(socket: Socket, framer: Framer, outbox: Outbox, login: SessionLogin, context: SessionContext) {
     const { cluster, profile } = login;
     this.id = login.id;
     this.database = login.database;
     this.user = login.user;
     this.settings = new ClientSettings(profile, login.application_name, cluster);
-    this.#routing = new ClientRouting(context.inspector, this.settings, cluster);
+    this.routing = new ClientRouting(context.inspector, this.settings, cluster);
     this.commands = new Commands(this);
     this.#socket = socket;
     this.#context = context;
-    this.#cluster = cluster;
+    this.cluster = cluster;
     this.#startup = profile;
     const { statements, settings } = this;
-    const batch = new Batch({ routing: this.#routing, statements, settings });
+    const batch = new Batch({ routing: this.routing, statements, settings });
     this.#intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
     this.#departure = new Departure(this, socket, outbox, this.#intake);
     this.#limits = new TimeLimits(this, this.#intake, this.#replies);
     this.exchange = new Exchange(this.#replies, false);
-    this.#claim = new Claim(this, profile);
+    this.claim = new Claim(this, profile);
+    this.place = new Place(this, this.claim.lease, outbox);
   }
 
   get router(): Router {
-    return this.#routing.router;
+    return this.routing.router;
   }
 
   /** Transaction status as the client knows it. */
@@ -118,7 +110,7 @@ export class Session
 
   /** Whether statements must be inspected. */
   get inspects(): boolean {
-    return this.#routing.inspects(this.connection !== undefined);
+    return this.routing.inspects(this.connection !== undefined);
   }
 
   get application_name(): string {
@@ -140,21 +132,25 @@ export class Session
     return this.#intake.batch;
   }
 
+  get shared(): boolean {
+    return this.connection !== undefined && this.claim.lease.shared;
+  }
+
   get pipelines(): boolean {
     return this.#intake.pipelines;
   }
 
   get connect_timeout(): number {
-    return this.#cluster.settings.connect_timeout;
+    return this.cluster.settings.connect_timeout;
   }
 
   get #inSessionMode(): boolean {
-    return this.#cluster.settings.pool_mode === 'session';
+    return this.cluster.settings.pool_mode === 'session';
   }
 
   /** Milliseconds that the current wait for a connection has lasted. */
   waiting_ms(now: number): number {
-    return this.phase === 'waiting' ? now - this.#claim.lease.since : 0;
+    return this.phase === 'waiting' ? now - this.claim.lease.since : 0;
   }
 
   /** Takes over the socket; what the login left unread is served first. */
@@ -175,7 +171,7 @@ export class Session
 
   /** The client's socket has room again. */
   drained(): void {
-    this.connection?.resume();
+    this.place.drained();
     this.process();
   }
 
@@ -189,11 +185,11 @@ export class Session
 
   ended(cause: string): void {
     this.#to('closed');
-    this.#context.ended(this, cause);
+    this.#context.ended(cause);
   }
 
   withdraw(): void {
-    this.#claim.withdraw();
+    this.claim.withdraw();
   }
 
   /** Ends the session as soon as it is between transactions: now, or after the exchange that gets it there. */
@@ -203,11 +199,10 @@ export class Session
   }
 
   cancel(): void {
-    // Who has given up a read does not want it from another server.
-    this.#rescued = true;
-    if (this.phase === 'active') this.connection?.cancel();
+    this.retries.canceled = true;
+    if (this.phase === 'active') this.connection?.cancelExchange(this.exchange);
     else if (this.phase === 'waiting' && this.connection === undefined) {
-      this.#claim.withdraw();
+      this.claim.withdraw();
       this.#to('idle');
       this.#intake.failBatch(pgError('query_canceled'));
       this.process();
@@ -216,22 +211,22 @@ export class Session
 
   /** Enforces the time limits that need no precision; called a few times a second. */
   tick(now: number): void {
-    this.#limits.enforce(now, this.#cluster.settings);
+    this.#limits.enforce(now, this.cluster.settings);
   }
 
   /** The rows of EXPLAIN ROUTE. */
   explain(buffer: Buffer, start: number, end: number, whole: boolean): string[][] {
     // The catalog that judges statements is read as soon as one is asked about.
-    this.#routing.inspects(false);
-    return this.#routing.explain(buffer, start, end, { held: this.#pool, begun: this.opening.statement, whole });
+    this.routing.inspects(false);
+    return this.routing.explain(buffer, start, end, { held: this.pool, begun: this.opening.statement, whole });
   }
 
   unfit(): PgError | undefined {
-    return this.#routing.unfit(this.#pool);
+    return this.routing.unfit(this.pool);
   }
 
   defers(): Buffer | undefined {
-    const canWait = this.connection === undefined && !this.#inSessionMode && this.#routing.waitsForKey;
+    const canWait = this.connection === undefined && !this.#inSessionMode && this.routing.waitsForKey;
     return canWait ? this.opening.take(this.batch) : undefined;
   }
 
@@ -252,14 +247,14 @@ export class Session
 
   begins(): boolean {
     const isBetween = this.phase === 'idle' && this.connection === undefined && this.batch.empty;
-    return !isBetween || !this.#cluster.retired || this.#changeCluster();
+    return !isBetween || !this.cluster.retired || this.#changeCluster();
   }
 
   dispatch(): void {
     const connection = this.connection;
     // What the server skips may be anything.
     const isSkipped = this.phase === 'active' && this.exchange.skipping;
-    const refusal = isSkipped ? undefined : this.#routing.refusal(this.batch.demand, this.#pool);
+    const refusal = isSkipped ? undefined : this.routing.refusal(this.batch.demand, this.pool);
     if (refusal !== undefined) this.refuse(refusal, this.batch.endType);
     else if (this.phase === 'active') this.#send();
     else if (connection === undefined) this.#route();
@@ -274,19 +269,19 @@ export class Session
   }
 
   connected(connection: ServerConnection, pool: LeaseSource): void {
-    const now = performance.now();
-    this.counters.wait_max_us = Math.max(this.counters.wait_max_us, (now - this.#claim.lease.since) * 1000);
+    const { since, granted_at } = this.claim.lease;
+    this.counters.wait_max_us = Math.max(this.counters.wait_max_us, (granted_at - since) * 1000);
     this.connection = connection;
-    this.#pool = pool;
-    connection.holder = this.#replies;
+    this.pool = pool;
+    if (!this.claim.lease.shared) connection.holder = this.#replies;
     this.settings.begin();
     connection.application_name = this.settings.application_name;
-    this.#tally.xact_started_at = now;
+    this.tally.xact_started_at = granted_at;
   }
 
   disconnected(): void {
     this.connection = undefined;
-    this.#pool = undefined;
+    this.pool = undefined;
   }
 
   proceed(): void {
@@ -300,7 +295,7 @@ export class Session
     // Statements sent behind this one may rely on it: without a transaction that never began, say.
     if (this.pipelines) return this.close(error);
     this.#intake.failBatch(error);
-    const limit = this.#cluster.settings.checkout_failure_limit ?? 0;
+    const limit = this.cluster.settings.checkout_failure_limit ?? 0;
     if (limit > 0 && ++this.#failedCheckouts >= limit)
       this.close(pgError('checkout_limit', this.#failedCheckouts, limit));
     this.process();
@@ -308,11 +303,12 @@ export class Session
 
   exchangeEnded(status: number): void {
     const now = performance.now();
-    this.#tally.exchangeEnded(status, this.#limits.began_at, now, this.connection, this.#pool);
-    if (status === STATUS.idle) this.#routing.transactionEnded(now);
+    this.tally.exchangeEnded(status, this.#limits.began_at, now, this.connection, this.pool);
+    if (status === STATUS.idle) this.routing.transactionEnded(now);
     this.batch.clear();
     if (this.phase === 'closed') return this.release();
     this.#to('idle');
+    if (status !== STATUS.idle && this.shared) return this.#break();
     this.#limits.ended_at = now;
     if (this.exchange.skipping) this.#intake.skip();
     if (status === STATUS.idle && !this.#inSessionMode) this.release();
@@ -321,56 +317,38 @@ export class Session
   }
 
   schemaChanged(): void {
-    this.#routing.schemaChanged();
+    this.routing.schemaChanged();
   }
 
   serverFailed(message: Buffer): void {
     this.#intake.serverFailed(message);
-    this.#routing.failed(message, this.#pool);
+    this.routing.failed(message, this.pool);
     // The server may wait for a Sync that the client has yet to send.
     if (!this.exchange.sealed && this.batch.sealed) this.batch.clear();
     this.process();
   }
 
-  repeat(): void {
-    const { connection, batch, exchange } = this;
-    if (connection === undefined) return;
-    batch.assume(connection);
-    exchange.reset();
-    connection.enqueue(exchange);
-    forwardBatch(batch, connection, exchange);
-  }
-
-  rescues(error: ReadonlyMap<string, string> | undefined): boolean {
-    return !this.#rescued && this.#routing.rescues(error, this.#pool);
-  }
-
-  rescue(refused: boolean, crash: string | undefined): void {
-    const pool = this.#pool;
-    if (pool === undefined) return;
-    this.#routing.rescued(this.batch.demand, refused, pool);
-    if (crash !== undefined) pool.lost(crash);
-    if (this.connection?.state === 'closed') {
-      this.connection = undefined;
-      this.#pool = undefined;
-    } else this.release();
-    this.batch.assume(undefined);
-    this.#rescued = true;
+  waits(): void {
     this.#to('idle');
     this.#to('waiting');
-    this.#claim.lease.role = refused ? 'primary' : 'any';
-    this.#claim.makeElsewhere(this.#cluster, pool);
+  }
+
+  leave(): void {
+    this.place.leave(this.batch.read === true || !this.#intake.endsInGoodbye);
+    this.exchange = new Exchange(this.#replies, false);
+    this.connection = undefined;
+    this.pool = undefined;
   }
 
   connectionLost(error: PgError, crashed: boolean): void {
-    const pool = this.#pool;
+    const pool = this.pool;
     this.connection = undefined;
-    this.#pool = undefined;
+    this.pool = undefined;
     // A connection that pglynx closed after a client that vanished says nothing of the server.
     if (this.phase === 'closed') return;
     if (crashed) pool?.lost(error.message);
     this.counters.error_count++;
-    this.#routing.transactionEnded(performance.now());
+    this.routing.transactionEnded(performance.now());
     if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
     if (this.phase !== 'active') return;
     this.#to('idle');
@@ -381,14 +359,31 @@ export class Session
 
   #route(): void {
     const { sealed, preparesOnly, demand, endType } = this.batch;
-    this.#routing.join(this.opening);
-    const route = this.#routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
+    this.routing.join(this.opening);
+    const route = this.routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
     if (route instanceof PgError) return this.refuse(route, endType);
-    this.#claim.lease.role = route.role;
-    this.#claim.lease.shard = route.shard;
-    this.#rescued = false;
+    const { lease } = this.claim;
+    const mayShare = this.batch.isShareable && this.cluster.isSharing && !this.settings.profile.hasRights;
+    lease.shareable = mayShare && route.shareable && this.opening.statement === undefined;
+    if (lease.shareable) this.routing.expect(demand, lease);
+    this.retries.begin();
     this.#to('waiting');
-    this.#claim.make(this.#cluster, this.#startup);
+    this.claim.make(this.cluster, route, this.#startup);
+  }
+
+  /** What may stand between the statements of others never leaves a transaction open: nobody is to go on with it. */
+  #break(): void {
+    const cause = 'a shared connection was left in a transaction';
+    this.connection?.close(cause);
+    this.letGo();
+    this.close(pgError('internal', cause));
+  }
+
+  letGo(): void {
+    this.#limits.ended_at = performance.now();
+    if (this.connection?.state !== 'closed') return this.release();
+    this.connection = undefined;
+    this.pool = undefined;
   }
 
   /** A reload replaced the cluster: go on with the new one. */
@@ -398,8 +393,8 @@ export class Session
       this.close(pgError('pool_removed', this.database, this.user));
       return false;
     }
-    this.#cluster = cluster;
-    this.#routing.configure(cluster);
+    this.cluster = cluster;
+    this.routing.configure(cluster);
     this.settings.configure(cluster);
     return true;
   }
@@ -410,8 +405,8 @@ export class Session
     const begins = this.phase !== 'active';
     if (begins) {
       this.#to('active');
-      this.#limits.began_at = performance.now();
-      this.#tally.begin();
+      this.#limits.began_at = this.claim.lease.shared ? this.claim.lease.granted_at : performance.now();
+      this.tally.begin();
       exchange.reset();
       connection.enqueue(exchange);
     }
@@ -419,9 +414,9 @@ export class Session
     connection.dirty |= leftovers(batch.effects);
     const isApart = begins && connection.status === STATUS.idle;
     if (isApart && batch.preparesOnly) batch.sealItself();
-    const isRescuable = batch.read === true && !this.#rescued && !this.#inSessionMode;
-    this.#replies.begin(isApart && batch.isWhole, isRescuable);
-    this.#routing.sent(batch.demand, begins && batch.isWhole, this.#tally, this.#limits.began_at);
+    const isRescuable = batch.read === true && this.retries.mayRescue && !this.#inSessionMode;
+    this.#replies.begin(isApart && batch.isWhole && this.retries.left, isRescuable);
+    this.routing.sent(batch.demand, begins && batch.isWhole, this.tally, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
@@ -429,10 +424,14 @@ export class Session
   /** Gives the connection back. */
   release(): void {
     const connection = this.connection;
-    const pool = this.#pool;
+    const pool = this.pool;
     this.connection = undefined;
-    this.#pool = undefined;
+    this.pool = undefined;
     if (connection === undefined || pool === undefined) return;
+    if (this.claim.lease.shared) {
+      this.tally.served(pool.settle(connection, this.claim.lease, this.#limits.ended_at), this.#replies.length);
+      return;
+    }
     connection.resume();
     completeMessage(connection, this.#intake);
     if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();

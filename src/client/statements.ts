@@ -1,6 +1,7 @@
 /** One client's prepared statements: its own names for statements that all clients share. */
-import type { Undo } from '../server/exchange.ts';
+
 import type { PreparedStatement } from '../server/prepared.ts';
+import type { Undo } from '../server/undo.ts';
 
 /** Statements by the client's names, whose bytes are read as Latin-1; the unnamed statement has the name ''. */
 export class ClientStatements {

@@ -53,6 +53,18 @@ export class Tally {
     this.xact_started_at = now;
   }
 
+  /** A server worked this long on the exchange, between those of others. */
+  served(time_us: number, result_bytes: number): void {
+    const use = this.#use;
+    if (time_us > 0 && use !== 'none' && use !== 'several') use.service.add(time_us, result_bytes);
+  }
+
+  /** So much of the reply waits for the client to read it. */
+  waits(bytes: number): void {
+    const use = this.#use;
+    if (use !== 'none' && use !== 'several') use.service.result_bytes = Math.max(use.service.result_bytes, bytes);
+  }
+
   /** Only a statement that was alone is known to have taken this long. */
   #timeUse(time_us: number): void {
     const use = this.#use;

@@ -4,7 +4,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { type PgError, pgError } from '../errors.ts';
-import type { ConnectOptions, ServerConnection } from '../server/connection.ts';
+import type { ServerConnection } from '../server/connection.ts';
+import type { ConnectOptions } from '../server/options.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
 import { type Catalog, NO_ROWS } from '../sql/catalog.ts';
@@ -14,9 +15,10 @@ import { choose, serves } from './balancer.ts';
 import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
 import type { Lease, LeaseSource, Role } from './lease.ts';
-import { type FailureReason, Pool, type PoolOwner } from './pool.ts';
+import { Pool, type PoolOwner } from './pool.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
+import type { FailureReason } from './settings.ts';
 
 /** Where a cluster reports what operators want to know. */
 export interface ClusterLog {
@@ -115,21 +117,32 @@ export class Cluster implements PoolOwner {
     return `${this.settings.database}/${this.settings.username}`;
   }
 
+  /** Whether clients may share connections. */
+  get multiplexes(): boolean {
+    return this.settings.multiplexing === 'auto' && this.settings.pool_mode === 'transaction';
+  }
+
+  /** Whether they may by now: it is known which functions of the database's own leave something behind. */
+  get isSharing(): boolean {
+    return this.multiplexes && this.schema.isKnown;
+  }
+
   /** Finds `lease` a connection of its shard and role; its owner is told, perhaps before this returns. */
   lease(lease: Lease): void {
-    lease.since = performance.now();
-    lease.tried.length = 0;
+    const now = performance.now();
+    lease.since = now;
+    if (lease.tried.length > 0) lease.tried = [];
     lease.cause = '';
-    this.#place(lease);
+    this.#place(lease, now);
   }
 
   /** The same, but not of the server that failed it. */
   leaseElsewhere(lease: Lease, failed: LeaseSource): void {
-    lease.since = performance.now();
-    lease.tried.length = 0;
-    lease.tried.push(failed);
+    const now = performance.now();
+    lease.since = now;
+    lease.tried = [failed];
     lease.cause = 'it failed a read, which was to run elsewhere';
-    this.#place(lease);
+    this.#place(lease, now);
   }
 
   /** Takes back a lease that has not been served. */
@@ -224,10 +237,16 @@ export class Cluster implements PoolOwner {
     return this.bans.entries.has(pool);
   }
 
+  isOnlyChoice(lease: Lease, pool: Pool): boolean {
+    const now = Date.now();
+    const serving = this.#byRole[lease.shard]?.[lease.role] ?? [];
+    return !serving.some(other => other !== pool && !lease.tried.includes(other) && !this.bans.isBanned(other, now));
+  }
+
   leaseRefused(lease: Lease, pool: Pool, cause: string): void {
     lease.tried.push(pool);
     lease.cause = cause;
-    this.#place(lease);
+    this.#place(lease, performance.now());
   }
 
   connectionOpened(pool: Pool, connection: ServerConnection): void {
@@ -244,8 +263,7 @@ export class Cluster implements PoolOwner {
     this.context.log.info(fields, `Server connection closed ${pool.address.name}: ${cause}`);
   }
 
-  #place(lease: Lease): void {
-    const now = performance.now();
+  #place(lease: Lease, now: number): void {
     const shard = this.#byRole[lease.shard];
     if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
     const serving = shard[lease.role];
@@ -255,6 +273,7 @@ export class Cluster implements PoolOwner {
     // Who has waited for one server does not stand in the queue of another.
     const isLate = lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout;
     if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
+    else if (lease.shareable) first.dispatch(lease, now);
     else first.lease(lease, now);
   }
 

@@ -1,5 +1,7 @@
 /** The ban list of a cluster: replicas that failed get no reads until ban_time is over. */
-import type { FailureReason, Pool } from './pool.ts';
+
+import type { Pool } from './pool.ts';
+import type { FailureReason } from './settings.ts';
 
 /** One ban. */
 export interface Ban {

@@ -1,25 +1,18 @@
-/** One pool: the server connections of one database and user on one server, leased to one client at a time. */
+/** One pool: the server connections of one database and user on one server, leased to one client or shared by several. */
 import { errorText } from '../errors.ts';
-import { type ConnectionOwner, type ConnectOptions, ServerConnection } from '../server/connection.ts';
-import { ServerLoginError } from '../server/login.ts';
+import type { ConnectionOwner, ServerConnection } from '../server/connection.ts';
+import type { Share } from '../server/load.ts';
+import type { ServerLoginError } from '../server/login.ts';
+import type { ConnectOptions } from '../server/options.ts';
 import { type SettingsProfile, settingsRefused } from '../server/parameters.ts';
 import { PoolAverages, PoolCounters } from '../stats/counters.ts';
 import type { PoolAddress } from './address.ts';
 import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
-import { type Lease, type LeaseSource, WaitQueue } from './lease.ts';
-
-/** The settings of a pool; times in milliseconds. */
-export interface PoolSettings {
-  readonly pool_size: number;
-  readonly min_pool_size: number;
-  readonly connect_timeout: number;
-  readonly idle_timeout: number;
-  readonly server_lifetime: number;
-  readonly healthcheck_delay: number;
-  readonly healthcheck_timeout: number;
-  readonly server_round_robin: boolean;
-  readonly cleanup_server_connections: boolean;
-}
+import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher.ts';
+import type { Lease, LeaseSource } from './lease.ts';
+import { Opener, type OpenerOwner } from './opener.ts';
+import { WaitQueue } from './queue.ts';
+import type { FailureReason, PoolSettings } from './settings.ts';
 
 /** What a pool asks of the cluster it belongs to. */
 export interface PoolOwner {
@@ -28,14 +21,13 @@ export interface PoolOwner {
   readonly defaults: SettingsProfile;
   /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
   serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
+  /** Whether no other pool could serve `lease` now. */
+  isOnlyChoice(lease: Lease, pool: Pool): boolean;
   /** `lease` gets nothing from this pool: try another, or give up. */
   leaseRefused(lease: Lease, pool: Pool, cause: string): void;
   connectionOpened(pool: Pool, connection: ServerConnection): void;
   connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void;
 }
-
-/** PgCat's names for why a server is banned. */
-export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageReceiveFailed';
 
 /** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
 const LIFETIME_SPREAD = 0.1;
@@ -43,13 +35,18 @@ const LIFETIME_SPREAD = 0.1;
 /** How much the time of each lease counts in the moving average of those before it. */
 const HELD_SHARE = 0.1;
 
-/** Milliseconds before a pool that has connections asks for another after the server refused one. */
-const REFUSED_RETRY_MS = 1000;
+/** Why the connections of a pool that is destroyed end. */
+const SHUTTING_DOWN = 'the pooler is shutting down';
 
 /** SQLSTATE of a server that has no connection slot left: it is busy, not broken. */
 const TOO_MANY_CONNECTIONS = '53300';
+/** Milliseconds after which a server that comes up is asked again. */
+const COMING_UP_RETRY_MS = 50;
 
-export class Pool implements ConnectionOwner, LeaseSource {
+/** Microseconds of expected wait on shared connections past which another is opened. */
+const GROW_US = 1000;
+
+export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, OpenerOwner {
   readonly address: PoolAddress;
   /** The server's share of what several could serve. */
   readonly weight: number;
@@ -59,8 +56,6 @@ export class Pool implements ConnectionOwner, LeaseSource {
   readonly connections = new Set<ServerConnection>();
   /** Set after a ban: connections must pass a health check before they are used again. */
   suspect = false;
-  /** Connections being opened. */
-  opening = 0;
   /** Connections being tested. */
   testing = 0;
   /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
@@ -70,33 +65,43 @@ export class Pool implements ConnectionOwner, LeaseSource {
   /** When connections were leased that are not free again. */
   readonly #leased_at = new Map<ServerConnection, number>();
   readonly #idle: ServerConnection[] = [];
-  readonly #waiters = new WaitQueue();
-  /** The last attempt to open a connection, if it failed, and when. */
-  #refused: { readonly cause: string; readonly at: number } | undefined;
-  #deadline: NodeJS.Timeout | undefined;
+  readonly #dispatcher: Dispatcher;
+  readonly #waiters: WaitQueue;
+  readonly #opener = new Opener(this);
+  #retry: NodeJS.Timeout | undefined;
   #retired = false;
+  #destroyed = false;
 
   constructor(address: PoolAddress, weight: number, settings: PoolSettings, owner: PoolOwner) {
     this.address = address;
     this.weight = weight;
     this.settings = settings;
     this.#owner = owner;
+    this.#dispatcher = new Dispatcher(settings, this);
+    this.#waiters = new WaitQueue(settings.connect_timeout, lease => this.#expire(lease));
+  }
+
+  get shared(): SharedFigures {
+    return this.#dispatcher.figures;
   }
 
   get idle(): number {
     return this.#idle.length;
   }
 
-  /** Connections that serve a client or are being cleaned after one. */
+  /** Connections that serve clients or are being cleaned after one. */
   get active(): number {
     return this.connections.size - this.#idle.length - this.testing;
+  }
+
+  get opening(): number {
+    return this.#opener.count;
   }
 
   get waiting(): number {
     return this.#waiters.length;
   }
 
-  /** Milliseconds that the oldest waiter has waited. */
   waited_ms(now: number): number {
     const first = this.#waiters.first;
     return first === undefined ? 0 : now - first.since;
@@ -108,13 +113,15 @@ export class Pool implements ConnectionOwner, LeaseSource {
     for (const connection of this.connections) {
       totals.sent_bytes += connection.sent_bytes;
       totals.received_bytes += connection.counters.received_bytes;
+      totals.write_count += connection.write_count;
     }
     return totals;
   }
 
   /** Clients that are served, cleaned up after, or wait. */
   get load(): number {
-    return this.connections.size - this.#idle.length + this.#waiters.length;
+    const { depth, connections } = this.#dispatcher;
+    return this.connections.size - this.#idle.length - connections.length + depth + this.#waiters.length;
   }
 
   /** Whether one more client could be served without waiting for another: what is being opened is for whoever comes. */
@@ -133,22 +140,48 @@ export class Pool implements ConnectionOwner, LeaseSource {
     return this.connections.size + this.opening < this.settings.pool_size;
   }
 
-  /** Serves `lease` now, or when its turn comes. */
+  /** Serves `lease` with a connection of its own now, or when its turn comes. */
   lease(lease: Lease, now: number): void {
     lease.pool = this;
-    const connection = this.#waiters.length === 0 ? this.#takeIdle(lease.startup) : undefined;
-    if (connection === undefined) {
-      this.#queue(lease, now);
-      this.#grow();
-    } else if (this.suspect || now - connection.used_at > this.settings.healthcheck_delay)
-      this.#test(connection, lease);
-    else this.#grant(lease, connection);
+    const connection = this.#waiters.length === 0 ? this.#takeIdle(lease) : undefined;
+    if (connection === undefined) this.#wait(lease, now);
+    else this.#use(connection, lease, now);
+  }
+
+  /** Serves `lease` with a place on a shared connection now, or when its turn comes. */
+  dispatch(lease: Lease, now: number): void {
+    lease.pool = this;
+    const connection = this.#takeIdle(lease);
+    if (connection !== undefined) return this.#use(connection, lease, now);
+    const shared = this.#dispatcher.best(lease.profile, now);
+    if (shared === undefined) return this.#wait(lease, now);
+    if (shared.load.expected_us > GROW_US && this.opening === 0 && this.#hasRoom && !this.#opener.wasRefused)
+      this.#open(this.#owner.defaults);
+    this.#grant(lease, shared, now);
   }
 
   /** Takes back a lease that has not been served. */
   withdraw(lease: Lease): void {
     lease.pool = undefined;
     if (lease.queued) this.#waiters.remove(lease);
+  }
+
+  settle(connection: ServerConnection, share: Share, now: number): number {
+    if (connection.state === 'closed') return 0;
+    const time_us = this.#dispatcher.settle(connection, share, now);
+    connection.resume();
+    if (connection.load.depth === 0) this.release(connection);
+    else this.#serveShared(connection, now);
+    return time_us;
+  }
+
+  blocked(connection: ServerConnection): void {
+    if (connection.load.stalled) connection.queue.head?.owner.unread();
+    const now = performance.now();
+    if (!this.#dispatcher.spares(connection, now)) return;
+    const canMove = this.#idle.length > 0 || this.#hasRoom || this.#dispatcher.hasOther(connection, now);
+    if (canMove && connection.queue.moveWaiting()) return;
+    connection.yieldHead();
   }
 
   /** Takes a connection back from a client; it serves the next one when it is idle, clean and safe from late cancels. */
@@ -161,6 +194,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
   }
 
   lost(cause: string): void {
+    this.#opener.serverLeft();
     this.#owner.serverFailed(this, 'MessageReceiveFailed', cause);
   }
 
@@ -186,8 +220,11 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** Closes every connection, whoever uses it. */
   destroy(): void {
-    clearTimeout(this.#deadline);
-    for (const connection of [...this.connections]) connection.close('the pooler is shutting down');
+    this.#destroyed = true;
+    this.#waiters.stop();
+    clearTimeout(this.#retry);
+    this.#dispatcher.stop();
+    for (const connection of [...this.connections]) connection.close(SHUTTING_DOWN);
   }
 
   /** Opens the first connection before anybody asks for it; what goes wrong is logged. */
@@ -196,28 +233,77 @@ export class Pool implements ConnectionOwner, LeaseSource {
     for (let missing = wanted; missing > 0; missing--) this.#open(this.#owner.defaults);
   }
 
-  connectionClosed(connection: ServerConnection, cause: string): void {
+  connectionClosed(connection: ServerConnection, cause: string, isTold: boolean): void {
+    if (isTold) this.#opener.serverLeft();
     this.connections.delete(connection);
     this.#leased_at.delete(connection);
+    this.#dispatcher.forget(connection);
     const at = this.#idle.indexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
     this.counters.sent_bytes += connection.sent_bytes;
     this.counters.received_bytes += connection.counters.received_bytes;
+    this.counters.write_count += connection.write_count;
     this.#owner.connectionClosed(this, connection, cause);
     this.#grow();
   }
 
-  #grant(lease: Lease, connection: ServerConnection): void {
+  #grant(lease: Lease, connection: ServerConnection, now: number): void {
     lease.pool = undefined;
-    const now = performance.now();
+    lease.granted_at = now;
     this.counters.wait_time_us += (now - lease.since) * 1000;
-    this.#leased_at.set(connection, now);
+    lease.shared = lease.shareable;
+    if (lease.shared) {
+      lease.sent_at = now;
+      this.counters.shared_count++;
+      this.#dispatcher.add(connection, lease);
+    } else {
+      this.counters.leased_count++;
+      this.#leased_at.set(connection, now);
+    }
     lease.owner.leased(connection, this);
   }
 
-  #takeIdle(startup: SettingsProfile): ServerConnection | undefined {
+  /** Uses an idle connection, tested if nobody has for long. */
+  #use(connection: ServerConnection, lease: Lease, now: number): void {
+    if (this.suspect || now - connection.used_at > this.settings.healthcheck_delay) this.#test(connection, lease);
+    else this.#grant(lease, connection, now);
+  }
+
+  #wait(lease: Lease, now: number): void {
+    if (this.#destroyed) return this.#refuse(lease, SHUTTING_DOWN);
+    this.#waiters.push(lease, now);
+    this.#grow();
+    this.#reserve();
+    this.#dispatcher.watch();
+  }
+
+  /** Sends behind what is under way on a connection whatever waits at the front of the queue and may be sent there. */
+  #serveShared(connection: ServerConnection, now: number): void {
+    for (;;) {
+      const lease = this.#waiters.first;
+      if (lease === undefined || !lease.shareable || !this.#dispatcher.takes(connection, lease.profile, now)) return;
+      this.#waiters.remove(lease);
+      this.#grant(lease, connection, now);
+    }
+  }
+
+  /** Keeps a shared connection from taking more for everybody who waits for one of his own. */
+  #reserve(): void {
+    let wanted = -this.#dispatcher.reserved;
+    for (let lease = this.#waiters.first; lease !== undefined; lease = lease.next) {
+      const needsOwn = !lease.shareable || !this.#dispatcher.speaks(lease.profile);
+      if (needsOwn && ++wanted > 0 && !this.#dispatcher.reserve()) return;
+    }
+  }
+
+  #takeIdle({ startup, shareable, profile }: Lease): ServerConnection | undefined {
     const idle = this.#idle;
-    const fits = (connection: ServerConnection) => connection.options.startup === startup;
+    if (idle.length === 0) return undefined;
+    if (shareable && !this.settings.server_round_robin) {
+      const own = idle.findLastIndex(connection => connection.profile === profile);
+      if (own !== -1) return idle.splice(own, 1)[0];
+    }
+    const fits = ({ options }: ServerConnection) => options.startup === startup;
     const at = this.settings.server_round_robin ? idle.findIndex(fits) : idle.findLastIndex(fits);
     if (at <= 0) return at === 0 ? idle.shift() : undefined;
     return at === idle.length - 1 ? idle.pop() : idle.splice(at, 1)[0];
@@ -225,10 +311,11 @@ export class Pool implements ConnectionOwner, LeaseSource {
 
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
   #grow(): void {
-    const refused = this.#refused;
-    if (refused !== undefined && this.connections.size > 0 && performance.now() - refused.at < REFUSED_RETRY_MS) return;
+    if (this.connections.size > 0 && this.#opener.wasRefused) return;
     let lease = this.#waiters.first;
-    for (let served = this.opening; served > 0 && lease !== undefined; served--) lease = lease.next;
+    // Shared connections are free again so soon that opening another would take longer.
+    const soon = this.#dispatcher.soonest_us <= GROW_US ? this.#dispatcher.connections.length : 0;
+    for (let served = this.opening + soon; served > 0 && lease !== undefined; served--) lease = lease.next;
     for (; lease !== undefined; lease = lease.next) {
       if (!this.#hasRoom) {
         const [unfit] = this.#idle;
@@ -241,43 +328,29 @@ export class Pool implements ConnectionOwner, LeaseSource {
   }
 
   #open(startup: SettingsProfile): void {
-    this.opening++;
-    ServerConnection.open(this.#owner.connectOptions(this, startup)).then(
-      connection => {
-        this.opening--;
-        this.#opened(connection);
-      },
-      error => {
-        this.opening--;
-        if (startup !== this.#owner.defaults && error instanceof ServerLoginError && error.concernsSettings) {
-          this.#refuseSettings(startup, error);
-        } else this.#openFailed(error);
-      },
-    );
+    this.#opener.open(this.#owner.connectOptions(this, startup), startup === this.#owner.defaults);
   }
 
-  #opened(connection: ServerConnection): void {
+  opened(connection: ServerConnection): void {
     connection.owner = this;
     this.connections.add(connection);
     const lifetime = this.settings.server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
     connection.expires_at = connection.opened_at + lifetime;
     this.suspect = false;
-    this.#refused = undefined;
     this.#owner.connectionOpened(this, connection);
+    this.#dispatcher.measure(connection);
     this.#offer(connection);
   }
 
-  #openFailed(error: unknown): void {
-    const cause = errorText(error);
-    this.#refused = { cause, at: performance.now() };
-    const isFull = error instanceof ServerLoginError && error.sqlstate === TOO_MANY_CONNECTIONS;
-    if (!isFull) this.#owner.serverFailed(this, 'FailedCheckout', cause);
+  openFailed(cause: string, sqlstate: string): void {
+    if (sqlstate !== TOO_MANY_CONNECTIONS) this.#owner.serverFailed(this, 'FailedCheckout', cause);
     // Clients may still get a connection that another holds; without any, waiting would be in vain.
-    if (this.connections.size === 0 && this.opening === 0) this.#refuseAll(cause);
+    if (this.connections.size > 0 || this.opening > 0) return;
+    this.#refuseAll(cause, this.#opener.isComingUp(sqlstate));
   }
 
   /** These startup settings no server takes: whoever asks for them is told so, and no server is to blame. */
-  #refuseSettings(startup: SettingsProfile, error: ServerLoginError): void {
+  settingsRefused(startup: SettingsProfile, error: ServerLoginError): void {
     for (let lease = this.#waiters.firstFor(startup); lease !== undefined; lease = this.#waiters.firstFor(startup)) {
       this.withdraw(lease);
       lease.owner.leaseFailed(settingsRefused(error));
@@ -297,7 +370,9 @@ export class Pool implements ConnectionOwner, LeaseSource {
     const lease = this.#waiters.firstFor(connection.options.startup);
     if (lease !== undefined) {
       this.#waiters.remove(lease);
-      this.#grant(lease, connection);
+      this.#grant(lease, connection, now);
+      if (lease.shareable) this.#serveShared(connection, now);
+      if (this.#waiters.length > 0) this.#reserve();
     } else if (this.#retired) connection.close('the pool was taken out of the configuration');
     else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
     else this.#idle.push(connection);
@@ -324,7 +399,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
       () => {
         this.testing--;
         this.suspect = false;
-        if (lease.pool === this && lease.since === since) this.#grant(lease, connection);
+        if (lease.pool === this && lease.since === since) this.#grant(lease, connection, performance.now());
         else this.#offer(connection);
       },
       error => {
@@ -334,7 +409,7 @@ export class Pool implements ConnectionOwner, LeaseSource {
         if (lease.pool === this && lease.since === since) {
           if (banned) this.#refuse(lease, cause);
           // Perhaps the connection is all that is broken: a new one will tell.
-          else this.#queue(lease, performance.now());
+          else this.#waiters.push(lease, performance.now());
         }
         connection.close(cause);
         this.#grow();
@@ -348,36 +423,28 @@ export class Pool implements ConnectionOwner, LeaseSource {
     this.#owner.leaseRefused(lease, this, cause);
   }
 
-  #refuseAll(cause: string): void {
-    for (let lease = this.#waiters.shift(); lease !== undefined; lease = this.#waiters.shift())
+  /** Nobody is served here now; who can go nowhere else waits for a server that is coming up. */
+  #refuseAll(cause: string, isComingUp: boolean): void {
+    let next: Lease | undefined;
+    for (let lease = this.#waiters.first; lease !== undefined; lease = next) {
+      next = lease.next;
+      if (isComingUp && this.#owner.isOnlyChoice(lease, this)) continue;
+      this.#waiters.remove(lease);
       this.#refuse(lease, cause);
-  }
-
-  #queue(lease: Lease, now: number): void {
-    lease.deadline = now + this.settings.connect_timeout;
-    this.#waiters.push(lease);
-    this.#armDeadline(now);
-  }
-
-  /** One timer serves the queue: who came first has the first deadline. */
-  #armDeadline(now: number): void {
-    const first = this.#waiters.first;
-    if (this.#deadline !== undefined || first === undefined) return;
-    const wait_ms = Math.max(1, first.deadline - now);
-    this.#deadline = setTimeout(() => this.#expireWaiters(), wait_ms);
-  }
-
-  #expireWaiters(): void {
-    this.#deadline = undefined;
-    const now = performance.now();
-    const { connect_timeout } = this.settings;
-    for (let lease = this.#waiters.first; lease !== undefined; lease = this.#waiters.first) {
-      if (lease.deadline > now) break;
-      this.#waiters.shift();
-      const busy = `all ${this.connections.size} connections of ${this.address.name} are busy`;
-      const refused = this.#refused === undefined ? '' : `; another could not be opened: ${this.#refused.cause}`;
-      this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)${refused}`);
     }
-    this.#armDeadline(now);
+    if (this.#waiters.length === 0 || this.#retry !== undefined) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      this.#grow();
+    }, COMING_UP_RETRY_MS);
+  }
+
+  /** Nobody gave up a connection in time. */
+  #expire(lease: Lease): void {
+    const { connect_timeout } = this.settings;
+    const busy = `all ${this.connections.size} connections of ${this.address.name} are busy`;
+    const { refusal } = this.#opener;
+    const refused = refusal === undefined ? '' : `; another could not be opened: ${refusal}`;
+    this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)${refused}`);
   }
 }

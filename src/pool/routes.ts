@@ -1,6 +1,7 @@
 /** How often each statement was routed where, and how long it took: the rows of SHOW ROUTES. */
 import type { Route } from '../routing/route.ts';
 import type { Statement } from '../sql/statement.ts';
+import { ServiceTime } from '../stats/service.ts';
 
 /** What is known of one template. */
 export interface RouteUse {
@@ -16,6 +17,8 @@ export interface RouteUse {
   /** Microseconds of all exchanges that it was alone in, and how many those were. */
   time_us: number;
   timed: number;
+  /** What it takes of a server, as far as it ran between the statements of others. */
+  readonly service: ServiceTime;
   /** Whether it was used since it was last passed over when one had to be forgotten. */
   recent: boolean;
 }
@@ -30,12 +33,27 @@ export class RouteTable {
     return this.#uses.values();
   }
 
+  /** What it takes of a server; undefined when it was never sent. */
+  service({ template }: Statement): ServiceTime | undefined {
+    return this.#uses.get(template)?.service;
+  }
+
   /** A statement is sent along this route. */
   note({ template }: Statement, detail: string, route: Route): RouteUse {
     let use = this.#uses.get(template);
     if (use === undefined) {
       if (this.#uses.size >= TEMPLATES_MAX) this.#forget();
-      use = { template, detail, route, uses: 0, replays: 0, time_us: 0, timed: 0, recent: false };
+      use = {
+        template,
+        detail,
+        route,
+        uses: 0,
+        replays: 0,
+        time_us: 0,
+        timed: 0,
+        service: new ServiceTime(),
+        recent: false,
+      };
       this.#uses.set(template, use);
     } else use.recent = true;
     use.detail = detail;

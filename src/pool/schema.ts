@@ -68,6 +68,11 @@ export class SchemaReader {
     return this.#catalog;
   }
 
+  /** Whether the database was read at least once. */
+  get isKnown(): boolean {
+    return this.#catalog.rows !== NO_ROWS;
+  }
+
   /** Begins to read, once. */
   start(): void {
     if (this.#state === 'new') this.#read();

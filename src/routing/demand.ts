@@ -35,7 +35,7 @@ export class Demand {
   /** Whether every statement changes nothing but rows: false once one was not inspected. */
   shareable = true;
   /** The statements, once for each time that one is to run; the first ones of many. */
-  readonly judged: Judged[] = [];
+  judged: Judged[] = [];
   /** Whether more is to run than {@link judged} says. */
   more = false;
 
@@ -50,7 +50,7 @@ export class Demand {
     this.#runs = 0;
     this.#wishes = 0;
     this.shareable = true;
-    this.judged.length = 0;
+    if (this.judged.length > 0) this.judged = [];
     this.more = false;
   }
 

@@ -1,51 +1,33 @@
 /** One connection to a server: a queue of exchanges, fed by whoever holds it, whose replies go to their owners. */
 import { Socket } from 'node:net';
-import type { KeyCache } from '../auth/secret.ts';
 import { errorText } from '../errors.ts';
 import { MessageReader } from '../net/messages.ts';
 import { Outbox } from '../net/outbox.ts';
 import { ConnectionCounters } from '../stats/counters.ts';
 import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
-import { query, TERMINATE } from '../wire/frontend.ts';
+import { query, SYNC, TERMINATE } from '../wire/frontend.ts';
 import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
-import { sendCancel } from './cancel.ts';
+import { Cancels } from './cancels.ts';
 import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
-import { logIn, type ServerIdentity } from './login.ts';
+import { Load } from './load.ts';
+import { logIn } from './login.ts';
+import type { ConnectOptions } from './options.ts';
 import type { SettingsProfile } from './parameters.ts';
 import { ServerStatements } from './prepared.ts';
+import { ExchangeQueue } from './queue.ts';
 import { Run } from './run.ts';
 import { ServerError, SilentOwner } from './silent.ts';
-
-/** The states of a connection and what each may become; drawn in docs/STATES.md. */
-export const CONNECTION_STATES = {
-  login: ['ready', 'closed'],
-  ready: ['closed'],
-  closed: [],
-} as const;
-export type ConnectionState = keyof typeof CONNECTION_STATES;
-
-/** How to reach a server and log in. */
-export interface ConnectOptions {
-  readonly host: string;
-  readonly port: number;
-  readonly identity: ServerIdentity;
-  /** The profile that {@link ServerIdentity.settings} make. */
-  readonly startup: SettingsProfile;
-  readonly keys: KeyCache;
-  /** Milliseconds for connecting and logging in together. */
-  readonly connect_timeout: number;
-  readonly keepalive_idle_s: number;
-  readonly statements_max: number;
-}
+import { CONNECTION_STATES, type ConnectionState } from './states.ts';
 
 /** Told of what happens to a connection while nobody's exchange is on it. */
 export interface ConnectionOwner {
-  connectionClosed(connection: ServerConnection, cause: string): void;
+  /** `isTold` when the server said goodbye. */
+  connectionClosed(connection: ServerConnection, cause: string, isTold: boolean): void;
 }
 
 const LIMITS = { eager: [BACKEND.dataRow, BACKEND.copyData], held: { types: [], length_max: 0 } };
-/** All reads of a turn land here one after another and are copied out at once, so a read allocates its own size only. */
+/** All reads land here one after another and are copied out at once, so a read allocates its own size only. */
 const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
 const SOCKET_OPTIONS = { writableHighWaterMark: 262_144 };
 
@@ -53,8 +35,11 @@ export class ServerConnection {
   readonly options: ConnectOptions;
   readonly counters = new ConnectionCounters();
   readonly statements: ServerStatements;
+  readonly queue = new ExchangeQueue();
+  /** What it has to do for clients that share it. */
+  readonly load = new Load();
   readonly opened_at = performance.now();
-  /** Milliseconds of `performance.now()` when it is too old to serve anybody else. */
+  /** When, on the clock of `performance.now()`, it is too old to serve anybody else. */
   expires_at = Number.POSITIVE_INFINITY;
   /** Server process id, from BackendKeyData. */
   pid = 0;
@@ -76,15 +61,13 @@ export class ServerConnection {
   readonly #socket: Socket;
   readonly #outbox: Outbox;
   readonly #framer = new Framer(LIMITS);
-  readonly #exchanges: Exchange[] = [];
   #state: ConnectionState = 'login';
   #reader: MessageReader | undefined;
   #secret: Buffer = Buffer.alloc(4);
   #lastError: Map<string, string> | undefined;
   #paused = false;
-  #cancels = 0;
-  #cancelsSettled: (() => void)[] = [];
-  /** Whom the current message is passed on to; undefined when it goes nowhere. */
+  readonly #cancels = new Cancels();
+  /** Whom the current message goes to, if to anybody. */
   #receiver: ExchangeOwner | undefined;
   readonly #run = new Run();
   #writers = new Set<{ drained(): void }>();
@@ -96,7 +79,7 @@ export class ServerConnection {
       ...SOCKET_OPTIONS,
       onread: { buffer: READ_BUFFER, callback: (count, buffer) => this.#read(count, buffer) },
     });
-    this.#outbox = new Outbox(this.#socket, this);
+    this.#outbox = new Outbox(this.#socket, this, 'turn');
     this.#socket.on('error', error => this.close(errorText(error)));
     this.#socket.on('end', () => this.close('the server closed the connection'));
     this.#socket.on('close', () => this.close('the connection was closed'));
@@ -129,15 +112,19 @@ export class ServerConnection {
 
   /** Whether no exchange is under way and no cancel can hit the next one. */
   get quiet(): boolean {
-    return this.#exchanges.length === 0 && this.#cancels === 0;
+    return this.queue.isEmpty && !this.#cancels.pending;
   }
 
   get canceling(): boolean {
-    return this.#cancels > 0;
+    return this.#cancels.pending;
   }
 
   get sent_bytes(): number {
     return this.#outbox.sent_bytes;
+  }
+
+  get write_count(): number {
+    return this.#outbox.flushes;
   }
 
   /** Whether the socket to the server is full: the client should not be read on. */
@@ -150,14 +137,10 @@ export class ServerConnection {
     return this.#receiver !== undefined && this.#framer.streaming;
   }
 
-  /** Whether this exchange is under way here. */
-  serves(exchange: Exchange): boolean {
-    return this.#exchanges.includes(exchange);
-  }
-
   /** Appends an exchange: its replies come after those of all before it. */
   enqueue(exchange: Exchange): void {
-    this.#exchanges.push(exchange);
+    exchange.flushes = this.#outbox.flushes;
+    this.queue.push(exchange);
   }
 
   /** Sends bytes of the newest exchange. */
@@ -190,7 +173,7 @@ export class ServerConnection {
 
   /** Passes on what pglynx answers itself, where its turn has come. */
   passLocal(exchange: Exchange): void {
-    if (this.#exchanges[0] !== exchange) return;
+    if (this.queue.head !== exchange) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
       this.#run.flush();
       if (!exchange.silent) exchange.owner.reply(local);
@@ -206,6 +189,14 @@ export class ServerConnection {
     this.write(query(sql));
   }
 
+  /** Sends what a server answers without any work; `ended` is told when it has. */
+  ping(ended: () => void): void {
+    const exchange = new Exchange(new SilentOwner(ended), true);
+    this.enqueue(exchange);
+    exchange.owe(OWED.sync);
+    this.write(SYNC);
+  }
+
   /**
    * Runs a query of pglynx's own to its end.
    * @throws ServerError the server's error, or the end of the connection
@@ -216,45 +207,63 @@ export class ServerConnection {
     });
   }
 
-  /** Asks the server to cancel what runs here now. The connection stays un-{@link quiet} until that is settled. */
+  /**
+   * Asks the server to cancel what runs here now. The connection stays un-{@link quiet} until that is settled, and what
+   * is behind the exchange at the head is repeated if the cancel hits it instead.
+   */
   cancel(): void {
     if (this.#state !== 'ready') return;
-    this.#cancels++;
-    sendCancel(this.options, this.pid, this.#secret, failure => {
-      this.#cancels--;
+    this.queue.endanger();
+    this.#cancels.send(this.options, this.pid, this.#secret, failure =>
       // A cancel whose fate is unknown could still hit the next statement: this connection must not see one.
-      if (failure !== undefined) this.close(`a cancel request could not be settled: ${failure}`);
-      if (this.#cancels > 0) return;
-      for (const waiting of this.#cancelsSettled.splice(0)) waiting();
-    });
+      this.close(`a cancel request could not be settled: ${failure}`),
+    );
+  }
+
+  /** Cancels an exchange now, or when its turn comes. */
+  cancelExchange(exchange: Exchange): void {
+    if (exchange === this.queue.head) this.cancel();
+    else exchange.canceled = true;
   }
 
   /** Calls back when no cancel is under way any more: now, if none is. */
   whenCancelsSettled(callback: () => void): void {
-    if (this.#cancels === 0) callback();
-    else this.#cancelsSettled.push(callback);
+    this.#cancels.whenSettled(callback);
+  }
+
+  /** Cancels a slow exchange for the sake of those behind it, if its owner agrees. */
+  yieldHead(): void {
+    if (!this.canceling && this.queue.headYields()) this.cancel();
+  }
+
+  /** Whether this exchange is the one that the server works on. */
+  isHead(exchange: Exchange): boolean {
+    return exchange === this.queue.head;
   }
 
   /** Ends the connection; exchanges under way learn that it was lost, by an `error` of the server or by its own fault. */
   close(cause: string, error = this.#lastError): void {
     if (this.#state === 'closed') return;
-    const polite = this.#state === 'ready' && this.#exchanges.length === 0;
+    const polite = this.#state === 'ready' && this.queue.isEmpty;
     this.#to('closed');
     if (polite && !this.#socket.destroyed) this.#socket.end(TERMINATE, () => this.#socket.destroy());
     else this.#socket.destroy();
     const text = error?.get('M') ?? cause;
     this.#reader?.fail(new Error(text));
     this.#run.drop();
-    const exchanges = this.#exchanges.splice(0);
+    const exchanges = this.queue.empty();
     if (exchanges.length > 0) exchanges[0].torn = this.inMessage;
     else this.holder?.connectionLost(text, error);
-    for (const exchange of exchanges) {
+    for (const [at, exchange] of exchanges.entries()) {
+      if (this.#outbox.pending && exchange.flushes === this.#outbox.flushes) exchange.fate = 'unsent';
+      // A server that says goodbye in good order has not looked at what is behind what it was doing.
+      else if (at > 0 && error !== undefined && error === this.#lastError) exchange.fate = 'unbegun';
       exchange.abandon();
       exchange.owner.connectionLost(text, error);
     }
     this.drained();
-    for (const waiting of this.#cancelsSettled.splice(0)) waiting();
-    this.owner?.connectionClosed(this, text);
+    this.#cancels.release();
+    this.owner?.connectionClosed(this, text, error !== undefined);
   }
 
   #to(state: ConnectionState): void {
@@ -314,7 +323,7 @@ export class ServerConnection {
   #message(): void {
     const framer = this.#framer;
     const type = framer.type;
-    const exchange = this.#exchanges[0];
+    const exchange = this.queue.head;
     this.#receiver = exchange === undefined || exchange.silent ? undefined : exchange.owner;
     if (type === BACKEND.dataRow && exchange !== undefined) {
       const head = exchange.head;
@@ -397,10 +406,12 @@ export class ServerConnection {
 
   #end(exchange: Exchange): void {
     if (!exchange.end()) return;
-    this.#exchanges.shift();
+    this.queue.shift();
     exchange.owner.exchangeEnded(this.status);
-    const [next] = this.#exchanges;
-    if (next !== undefined && !next.sealed) this.passLocal(next);
+    const next = this.queue.head;
+    if (next === undefined) return;
+    if (next.canceled) this.cancel();
+    if (!next.sealed) this.passLocal(next);
   }
 
   /** Notices, notifications and parameter changes may come at any time, for an exchange or for the holder. */

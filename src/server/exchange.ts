@@ -2,6 +2,7 @@
 import { CLOSE_COMPLETE, PARSE_COMPLETE } from '../wire/backend.ts';
 import { closePortal, SYNC } from '../wire/frontend.ts';
 import { BACKEND } from '../wire/protocol.ts';
+import type { Assumption, Undo } from './undo.ts';
 
 /** What an entry of an exchange waits for. */
 export const OWED = {
@@ -96,17 +97,16 @@ export const COUNT_SYNCS = Buffer.concat([SYNC, closePortal('pglynx'), SYNC]);
 
 /** Settled entries that are kept. */
 const SETTLED_MAX = 1000;
+/** Entries whose room is kept for the next exchange. */
+const ROOM_MAX = 64;
 
 const PARSES = new Set<Owed>([OWED.parse, OWED.parseLocal]);
 
 const STEPS = new Uint8Array(16 * 256);
 for (const [owed, step, types] of EXCHANGE_STEPS) for (const type of types) STEPS[owed * 256 + type] = step;
 
-/** Takes back what was assumed when a message was sent that the server then refused or skipped. */
-export interface Undo {
-  /** `refused` when the server looked at this message and answered it with an error, not when it skipped it. */
-  undo(refused: boolean): void;
-}
+/** What of an exchange the server has seen when its connection ends. */
+export type Fate = 'unsent' | 'unbegun' | 'unknown';
 
 /** Receives what an exchange yields. Called within one turn; `reply` bytes stay unchanged. */
 export interface ExchangeOwner {
@@ -133,11 +133,21 @@ export interface ExchangeOwner {
   exchangeEnded(status: number): void;
   /** The connection ended before the exchange did; `cause` in words, `error` the server's last FATAL if it sent one. */
   connectionLost(cause: string, error: Map<string, string> | undefined): void;
+  /** A cancel for another exchange may hit this one, which is to be repeated then. */
+  endangered(): void;
+  /** What it relies on may not come to pass: then it is to be repeated. */
+  doubts(): void;
+  /** Others wait behind a slow exchange, among them this one: true when its owner has taken it elsewhere. */
+  moves(): boolean;
+  /** Others wait behind this one, which is slow: true when it may be canceled, since its owner runs it elsewhere then. */
+  yields(): boolean;
+  /** Others wait for the connection of this one, whose client is slow to read. */
+  unread(): void;
 }
 
 /** The queue of replies owed for one exchange. */
 export class Exchange {
-  readonly owner: ExchangeOwner;
+  owner: ExchangeOwner;
   /** Whether replies go nowhere: pglynx's own SETs, checks and cleanups, and what is going to be repeated. */
   silent: boolean;
   /** Whether the last thing sent ends in a ReadyForQuery. */
@@ -157,11 +167,21 @@ export class Exchange {
   torn = false;
   /** Whether a simple query or function call follows an Execute without a Sync in between. */
   mixed = false;
+  /** Whether it is to be canceled when its turn comes. */
+  canceled = false;
+  /** What the server has seen of it, once the connection has ended. */
+  fate: Fate = 'unknown';
+  /** How often the connection had flushed when this was enqueued. */
+  flushes = 0;
 
+  /** Entries from #head to #end are owed; the arrays keep their room from exchange to exchange. */
   #kinds: Owed[] = [];
+  /** What the client's session assumed, and what was assumed of the connection. */
   #undos: (Undo | undefined)[] = [];
+  #assumed: (Assumption | undefined)[] = [];
   #statements: string[] = [];
   #head = 0;
+  #end = 0;
   /** Whether a CopyInResponse came whose COPY has neither completed nor failed. */
   #copying = false;
   /** ReadyForQuery messages that came while Syncs were counted. */
@@ -184,10 +204,11 @@ export class Exchange {
     this.failed = false;
     this.torn = false;
     this.mixed = false;
-    this.#kinds.length = 0;
-    this.#undos.length = 0;
-    this.#statements.length = 0;
+    this.canceled = false;
+    this.fate = 'unknown';
+    if (this.#kinds.length > ROOM_MAX) this.#shrink();
     this.#head = 0;
+    this.#end = 0;
     this.#copying = false;
     this.#counted = 0;
     this.#executes = false;
@@ -195,12 +216,12 @@ export class Exchange {
 
   /** Whether the client waits for the ReadyForQuery at the end. */
   get isAwaited(): boolean {
-    return this.sealed && !this.#kinds.includes(OWED.syncInjected);
+    return this.sealed && this.#find(OWED.syncInjected, 0) === this.#end;
   }
 
   /** Whether nothing is owed. */
   get settled(): boolean {
-    return this.#head === this.#kinds.length;
+    return this.#head === this.#end;
   }
 
   /** Whether the server waits for the client: for copy data, or for the rest of a batch. */
@@ -210,24 +231,33 @@ export class Exchange {
 
   /** What the next reply is for. */
   get head(): Owed | undefined {
-    return this.#kinds[this.#head];
+    return this.#head < this.#end ? this.#kinds[this.#head] : undefined;
   }
 
   /** The client's names of statements whose Parse has not been answered. */
   get parsing(): string[] {
-    return this.#statements.filter((_, at) => at >= this.#head && PARSES.has(this.#kinds[at]));
+    const owed = this.#statements.slice(0, this.#end);
+    return owed.filter((_, at) => at >= this.#head && PARSES.has(this.#kinds[at]));
   }
 
   /** The client's name of the statement that the next reply is about, if it is about one. */
   get statement(): string {
-    return this.#statements[this.#head] ?? '';
+    return this.#head < this.#end ? this.#statements[this.#head] : '';
+  }
+
+  /** Whoever sent it wants no more of it: what is owed is taken by `owner`, and its sender's assumptions stay. */
+  disown(owner: ExchangeOwner): void {
+    this.owner = owner;
+    this.silent = true;
+    this.#undos.fill(undefined);
   }
 
   /**
-   * Notes that a message was sent for which `owed` comes; `undo` runs when the server refuses or skips it. `statement`
-   * is the client's name of the statement that it names.
+   * Notes that a message was sent for which `owed` comes; when the server refuses or skips it, `undo` takes back what the
+   * client's session assumed; `assumed` is what was assumed of the connection. `statement` is the client's name of the
+   * statement that it names.
    */
-  owe(owed: Owed, undo?: Undo, statement = ''): void {
+  owe(owed: Owed, undo?: Undo, statement = '', assumed?: Assumption): void {
     if (owed === OWED.sync || owed === OWED.query || owed === OWED.functionCall || owed === OWED.syncInjected) {
       this.sealed = true;
     }
@@ -242,28 +272,32 @@ export class Exchange {
     if (owed === OWED.execute) this.#executes = true;
     else if (owed === OWED.query || owed === OWED.functionCall) this.mixed = this.#executes;
     if (this.#head > SETTLED_MAX) this.#forget();
-    this.#kinds.push(owed);
-    this.#undos.push(undo);
-    this.#statements.push(statement);
+    const at = this.#end++;
+    this.#kinds[at] = owed;
+    this.#undos[at] = undo;
+    this.#assumed[at] = assumed;
+    this.#statements[at] = statement;
   }
 
   /** The step that a reply of this type makes now. */
   step(type: number): Step {
     this.#passCopy();
-    const owed = this.#kinds[this.#head];
+    const owed = this.head;
     return owed === undefined ? STEP.illegal : stepFor(owed, type);
   }
 
   /** Settles the entry at the head. */
   settle(): void {
     this.#undos[this.#head] = undefined;
+    this.#assumed[this.#head]?.confirm();
+    this.#assumed[this.#head] = undefined;
     this.#head++;
   }
 
   /** The reply that pglynx owes at this point instead of the server, if it is its turn. */
   takeLocal(): Buffer | undefined {
     this.#passCopy();
-    const owed = this.#kinds[this.#head];
+    const owed = this.head;
     if (owed !== OWED.parseLocal && owed !== OWED.closeLocal) return undefined;
     this.settle();
     return owed === OWED.parseLocal ? PARSE_COMPLETE : CLOSE_COMPLETE;
@@ -273,22 +307,23 @@ export class Exchange {
   fail(skip: boolean): void {
     this.failed = true;
     this.copyIn = false;
-    if (this.#copying && this.#kinds.includes(OWED.copySync, this.#head)) this.#count();
+    if (this.#copying && this.#find(OWED.copySync, this.#head) < this.#end) this.#count();
     else if (skip) {
       const refused = this.#undos[this.#head];
+      const assumed = this.#assumed[this.#head];
       this.#undos[this.#head] = undefined;
+      this.#assumed[this.#head] = undefined;
       this.skip();
       refused?.undo(true);
+      assumed?.undo(true);
     }
     this.#copying = false;
   }
 
   /** Drops what the server skips, the newest undone first. */
   skip(): void {
-    const isSync = (owed: Owed) => owed === OWED.sync || owed === OWED.syncInjected;
-    let sync = this.#kinds.findIndex((owed, at) => at >= this.#head && isSync(owed));
-    if (sync === -1) {
-      sync = this.#kinds.length;
+    const sync = Math.min(this.#find(OWED.sync, this.#head), this.#find(OWED.syncInjected, this.#head));
+    if (sync === this.#end) {
       this.sealed = false;
       this.skipping = true;
       this.owner.skips();
@@ -300,13 +335,12 @@ export class Exchange {
   /** Copy-in has begun: Syncs sent before the end of the copy data count only if it fails. */
   beginCopyIn(): void {
     const kinds = this.#kinds;
-    const end = kinds.indexOf(OWED.copyEnd, this.#head);
+    const stop = this.#find(OWED.copyEnd, this.#head);
     this.#copying = true;
-    this.copyIn = end === -1;
-    if (kinds[this.#head] === OWED.query) return;
-    const stop = end === -1 ? kinds.length : end;
+    this.copyIn = stop === this.#end;
+    if (this.head === OWED.query) return;
     for (let at = this.#head + 1; at < stop; at++) if (kinds[at] === OWED.sync) kinds[at] = OWED.copySync;
-    this.sealed = kinds.includes(OWED.sync, this.#head);
+    this.sealed = this.#find(OWED.sync, this.#head) < this.#end;
   }
 
   /**
@@ -314,7 +348,7 @@ export class Exchange {
    * not known until it has completed or failed.
    */
   get undecided(): boolean {
-    return this.#copying && !this.copyIn && this.#kinds.includes(OWED.copySync, this.#head);
+    return this.#copying && !this.copyIn && this.#find(OWED.copySync, this.#head) < this.#end;
   }
 
   /** A CommandComplete: if it is a COPY's, the server has read its data and every Sync among them. Whether it is. */
@@ -322,10 +356,8 @@ export class Exchange {
     if (!this.#copying) return false;
     this.#copying = false;
     const from = this.#head + 1;
-    const count = this.#kinds.indexOf(OWED.copyEnd, from) + 1 - from;
-    this.#kinds.splice(from, count);
-    this.#undos.splice(from, count);
-    this.#statements.splice(from, count);
+    const stop = this.#find(OWED.copyEnd, from);
+    if (stop < this.#end) this.#cut(from, stop + 1 - from);
     return true;
   }
 
@@ -344,39 +376,64 @@ export class Exchange {
 
   /** The connection is gone: takes back everything that was not answered. */
   abandon(): void {
-    this.#undo(this.#kinds.length);
-    this.#head = this.#kinds.length;
+    this.#undo(this.#end);
+    this.#head = this.#end;
   }
 
   #undo(stop: number): void {
     for (let at = stop - 1; at >= this.#head; at--) {
       this.#undos[at]?.undo(false);
       this.#undos[at] = undefined;
+      this.#assumed[at]?.undo(false);
+      this.#assumed[at] = undefined;
     }
   }
 
   #count(): void {
     this.#undos[this.#head] = undefined;
-    this.#undo(this.#kinds.length);
+    this.#assumed[this.#head] = undefined;
+    this.#undo(this.#end);
     this.#kinds = [OWED.count, OWED.syncInjected];
     this.#undos = [undefined, undefined];
+    this.#assumed = [undefined, undefined];
     this.#statements = ['', ''];
     this.#head = 0;
+    this.#end = 2;
     this.sealed = true;
     this.unclear = true;
   }
 
   /** Lets go of what is settled: a client may go on for ever without a Sync. */
   #forget(): void {
-    this.#kinds.splice(0, this.#head);
-    this.#undos.splice(0, this.#head);
-    this.#statements.splice(0, this.#head);
+    this.#cut(0, this.#head);
     this.#head = 0;
+  }
+
+  #cut(from: number, count: number): void {
+    this.#kinds.splice(from, count);
+    this.#undos.splice(from, count);
+    this.#assumed.splice(from, count);
+    this.#statements.splice(from, count);
+    this.#end -= count;
+  }
+
+  #shrink(): void {
+    this.#kinds = [];
+    this.#undos = [];
+    this.#assumed = [];
+    this.#statements = [];
+  }
+
+  /** Where the first entry of this kind is, from `at` on; the end when there is none. */
+  #find(owed: Owed, at: number): number {
+    let found = at;
+    while (found < this.#end && this.#kinds[found] !== owed) found++;
+    return Math.min(found, this.#end);
   }
 
   /** Passes over the ends of copy data that was ignored. */
   #passCopy(): void {
-    while (this.#kinds[this.#head] === OWED.copyEnd) this.#head++;
+    while (this.#head < this.#end && this.#kinds[this.#head] === OWED.copyEnd) this.#head++;
   }
 }
 

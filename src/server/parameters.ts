@@ -13,6 +13,9 @@ const FOLLOWED = new Set([
   'timezone',
 ]);
 
+/** Settings without which a statement must not run: it would have other rights. */
+const RIGHTS = ['role', 'session_authorization'] as const;
+
 /** Whether a reported change of this setting is the client's wish from now on. */
 export function isFollowed(name: string): boolean {
   return FOLLOWED.has(name.toLowerCase());
@@ -24,9 +27,12 @@ export class SettingsProfile {
   readonly values: ReadonlyMap<string, string>;
   /** Those that a text's meaning may depend on when it is prepared: dates, escapes, encodings, names without schema. */
   readonly dialect: string;
+  /** Whether it changes whose rights statements have, which a server may come to refuse. */
+  readonly hasRights: boolean;
 
   constructor(values: ReadonlyMap<string, string>) {
     this.values = values;
+    this.hasRights = RIGHTS.some(name => values.has(name));
     const meaningful = [...values].filter(([name]) => name !== 'application_name');
     this.dialect = meaningful.length === 0 ? '' : JSON.stringify(meaningful);
   }

@@ -4,6 +4,7 @@ import type { Literal } from '../sql/literal.ts';
 import type { Statement } from '../sql/statement.ts';
 import { message, stringEnd } from '../wire/frontend.ts';
 import { FRONTEND, HEADER_LENGTH } from '../wire/protocol.ts';
+import type { Assumption } from './undo.ts';
 
 /** What statement names on servers begin with. */
 export const STATEMENT_PREFIX = 'pglynx_';
@@ -178,6 +179,8 @@ export class ServerStatements {
   readonly size_max: number;
   /** What the server's unnamed statement is. */
   unnamed: PreparedStatement | undefined;
+  /** What was sent and may still be refused or skipped: until then nothing here is sure. */
+  pending = 0;
   #newest: PreparedStatement | undefined;
 
   constructor(size_max: number) {
@@ -204,9 +207,31 @@ export class ServerStatements {
     return this.touch(statement) && now - (this.#held.get(statement)?.at ?? 0) < FRESH_MS;
   }
 
-  /** It was prepared at `now`. */
-  add(statement: PreparedStatement, now: number): void {
+  /** It is prepared at `now`. */
+  add(statement: PreparedStatement, now: number): Assumption {
     this.#add(statement, { revision: statement.revision, at: now });
+    return this.#assume(() => this.remove(statement));
+  }
+
+  /** It becomes the server's unnamed statement. */
+  addUnnamed(statement: PreparedStatement): Assumption {
+    this.unnamed = statement;
+    return this.#assume(() => {
+      if (this.unnamed === statement) this.unnamed = undefined;
+    });
+  }
+
+  #assume(undo: () => void): Assumption {
+    this.pending++;
+    return {
+      undo: () => {
+        this.pending--;
+        undo();
+      },
+      confirm: () => {
+        this.pending--;
+      },
+    };
   }
 
   #add(statement: PreparedStatement, prepared: Prepared): void {
@@ -220,21 +245,29 @@ export class ServerStatements {
   }
 
   /** It is closed; undefined when the connection does not hold it. */
-  close(statement: PreparedStatement): { undo(): void } | undefined {
+  close(statement: PreparedStatement): Assumption | undefined {
     const prepared = this.#held.get(statement);
     if (prepared === undefined) return undefined;
     this.remove(statement);
-    return { undo: () => this.#add(statement, prepared) };
+    return this.#assume(() => this.#add(statement, prepared));
   }
 
   /** What to close so that `statement` fits: an earlier one of the same, or the least recently used; with its undo. */
-  evictFor(statement: PreparedStatement): { readonly evicted: PreparedStatement; undo(): void } | undefined {
+  evictFor(
+    statement: PreparedStatement,
+  ): { readonly evicted: PreparedStatement; readonly assumed: Assumption } | undefined {
     const isFull = this.#held.size >= Math.max(1, this.size_max);
     const evicted = this.#held.has(statement) ? statement : isFull ? this.#held.keys().next().value : undefined;
     const prepared = evicted === undefined ? undefined : this.#held.get(evicted);
     if (evicted === undefined || prepared === undefined) return undefined;
     this.remove(evicted);
-    return { evicted, undo: () => this.#add(evicted, prepared) };
+    return { evicted, assumed: this.#assume(() => this.#add(evicted, prepared)) };
+  }
+
+  /** It may be there or not: it is closed and prepared anew before it is used again. */
+  doubt(statement: PreparedStatement): void {
+    if (this.unnamed === statement) this.unnamed = undefined;
+    this.#held.set(statement, { revision: NO_REVISION, at: 0 });
   }
 
   /** Any of them may be gone: each is closed and prepared anew before it is used again. */

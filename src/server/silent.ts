@@ -27,6 +27,17 @@ export class SilentOwner implements ExchangeOwner {
   described(): void {}
   parameterChanged(): void {}
   copyChanged(): void {}
+  endangered(): void {}
+  doubts(): void {}
+  unread(): void {}
+
+  moves(): boolean {
+    return false;
+  }
+
+  yields(): boolean {
+    return false;
+  }
 
   repeatsAfter(): boolean {
     return false;

@@ -96,6 +96,14 @@ interface Verdict {
   readonly clean: boolean;
 }
 
+/** What keeps a statement off replicas, and yet lets it stand between those of others. */
+const HARMLESS_TO_OTHERS: ReadonlySet<ReasonCode> = new Set<ReasonCode>([
+  'writes',
+  'modifying_cte',
+  'unlogged_table',
+  'foreign_table',
+]);
+
 const CLEAN: Verdict = { objection: undefined, clean: true };
 /** A stable function may still change settings: its label is about tables. */
 const READS: Verdict = { objection: undefined, clean: false };
@@ -177,8 +185,13 @@ export class Catalog {
   #judge(statement: Statement): Judgement {
     let objection: Objection | undefined;
     let clean = true;
+    let alone = false;
+    const object = (other: Objection | undefined) => {
+      objection ??= other;
+      alone ||= other !== undefined && !HARMLESS_TO_OTHERS.has(other.reason);
+    };
     const hear = (verdict: Verdict) => {
-      objection ??= verdict.objection;
+      object(verdict.objection);
       clean &&= verdict.clean;
     };
     for (const stated of statement.objections) hear(this.#review(stated));
@@ -186,10 +199,10 @@ export class Catalog {
     for (const name of statement.operators) hear(this.#operator(name) ?? CLEAN);
     for (const name of statement.types) hear(this.#type(name));
     for (const name of statement.attributes) hear(this.#attribute(name));
-    for (const name of statement.tables.read) objection ??= this.#relation(name);
+    for (const name of statement.tables.read) object(this.#relation(name));
     const { read_reason, plain, known_effects } = statement;
     const effects = known_effects | (clean ? 0 : EFFECT.unknown);
-    const shareable = plain && effects === 0;
+    const shareable = plain && effects === 0 && !alone;
     if (objection !== undefined) {
       const { reason, about } = objection;
       return { read: false, reason, detail: reasonWords(reason, about), effects, shareable };

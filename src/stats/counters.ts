@@ -10,6 +10,13 @@ export class PoolCounters {
   query_time_us = 0;
   wait_time_us = 0;
   errors = 0;
+  /** Exchanges that shared a connection, and transactions that had one for themselves. */
+  shared_count = 0;
+  leased_count = 0;
+  /** Exchanges sent once more, on another connection. */
+  moved_count = 0;
+  /** Writes to sockets of servers, each of which may hold what many clients sent. */
+  write_count = 0;
 }
 
 /** What one server connection has done. */

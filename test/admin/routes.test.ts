@@ -98,7 +98,7 @@ suite('SHOW ROUTES', () => {
   });
 
   test('tells the last route, and says nothing of what was not inspected', async () => {
-    await using proxy = await start();
+    await using proxy = await start({ pool: { multiplexing: 'off' } });
     await using client = await proxy.raw();
     const route = async () => {
       await client.query('SELECT 1');

@@ -279,7 +279,7 @@ suite('what it shows of a running pglynx', () => {
     (await admin.query<Row>(`SHOW ${name}`)).rows;
 
   test('transactions and statements of clients, servers and pools', async () => {
-    const fresh = await TestProxy.start(cluster, { users: ['alice'] });
+    const fresh = await TestProxy.start(cluster, { users: ['alice'], pool: { multiplexing: 'off' } });
     const client = await fresh.connect({ application_name: 'counted' });
     const admin = await fresh.admin();
     for (let count = 0; count < 3; count++) await client.query('SELECT 1');

@@ -37,6 +37,9 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'sv_login numeric',
     'maxwait numeric',
     'maxwait_us numeric',
+    'sv_shared numeric',
+    'depth numeric',
+    'expected_wait_us numeric',
   ],
   CLIENTS: [
     'client_id text',
@@ -91,6 +94,10 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'avg_xact_time numeric',
     'avg_query_time numeric',
     'avg_wait_time numeric',
+    'total_shared_count numeric',
+    'total_leased_count numeric',
+    'total_moved_count numeric',
+    'total_write_count numeric',
   ],
   BANS: [
     'db text',
@@ -141,7 +148,7 @@ suite('rows', () => {
       client(6, 'admin', 'idle', { database: 'pgcat' }),
     ];
     const { pool } = control.pool('events', 'bob', 'events_shard_1_primary');
-    pool.opening = 2;
+    Object.defineProperty(pool, 'opening', { value: 2 });
     assert.deepEqual(rows(control, 'POOLS', 'database', 'user', 'pool_mode', 'cl_idle', 'cl_active', 'cl_waiting'), [
       ['events', 'bob', 'transaction', '0', '1', '0'],
       ['shop', 'alice', 'session', '0', '0', '0'],
@@ -218,7 +225,8 @@ suite('rows', () => {
 
   test('SERVERS has a row for a connection that is being opened', () => {
     const control = new TestControl();
-    control.pool('shop', 'bob', 'shop_shard_0_replica_0').pool.opening = 1;
+    const { pool } = control.pool('shop', 'bob', 'shop_shard_0_replica_0');
+    Object.defineProperty(pool, 'opening', { value: 1 });
     assert.deepEqual(rows(control, 'SERVERS', 'server_id', 'user', 'address_id', 'application_name', 'state'), [
       ['0x00000000', 'bob', 'shop_shard_0_replica_0', 'Undefined', 'login'],
     ]);
@@ -236,6 +244,10 @@ suite('rows', () => {
       query_time_us: 6_001_600,
       wait_time_us: 750.4,
       errors: 2,
+      shared_count: 5,
+      leased_count: 1,
+      moved_count: 4,
+      write_count: 7,
     });
     pool.averages.roll(pool.totals(), 15);
     const row = rows(control, 'STATS').find(([name, , user]) => name === 'shop_shard_0_primary' && user === 'bob');
@@ -243,6 +255,7 @@ suite('rows', () => {
       ...['shop_shard_0_primary', 'shop', 'bob'],
       ...['3', '6', '1500', '300', '9000', '6002', '750', '2'],
       ...['0.2', '0.4', '100', '20', '0.133', '3000.133', '1000.267', '250.133'],
+      ...['5', '1', '4', '7'],
     ]);
     assert.equal(rows(control, 'STATS').length, 8);
   });

@@ -16,6 +16,11 @@ const NOBODY: ExchangeOwner = {
   parameterChanged() {},
   copyChanged() {},
   exchangeEnded() {},
+  endangered() {},
+  unread() {},
+  doubts() {},
+  moves: () => false,
+  yields: () => false,
   connectionLost() {},
 };
 

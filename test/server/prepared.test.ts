@@ -106,7 +106,7 @@ suite('a server connection', () => {
     assert.equal(eviction?.evicted, one);
     assert.equal(held.size, 1);
     // The Close did not take place: it is the old one that the connection still holds.
-    eviction?.undo();
+    eviction?.assumed.undo(false);
     assert.equal(held.size, 2);
     assert.equal(held.touch(one), false);
     held.add(one, 0);

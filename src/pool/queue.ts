@@ -1,0 +1,81 @@
+/** Claims that wait for a connection, in the order in which they came, until their time is over. */
+import type { SettingsProfile } from '../server/parameters.ts';
+import type { Lease } from './lease.ts';
+
+export class WaitQueue {
+  length = 0;
+  /** Milliseconds that a claim waits. */
+  readonly #timeout: number;
+  readonly #expired: (lease: Lease) => void;
+  #timer: NodeJS.Timeout | undefined;
+  #first: Lease | undefined;
+  #last: Lease | undefined;
+
+  /** `expired` gets every claim that has waited for `timeout` ms. */
+  constructor(timeout: number, expired: (lease: Lease) => void) {
+    this.#timeout = timeout;
+    this.#expired = expired;
+  }
+
+  get first(): Lease | undefined {
+    return this.#first;
+  }
+
+  /** The first claim that a connection with these startup settings can serve. */
+  firstFor(startup: SettingsProfile): Lease | undefined {
+    let lease = this.#first;
+    while (lease !== undefined && lease.startup !== startup) lease = lease.next;
+    return lease;
+  }
+
+  /** A claim begins to wait at `now`. */
+  push(lease: Lease, now: number): void {
+    lease.deadline = now + this.#timeout;
+    lease.queued = true;
+    lease.previous = this.#last;
+    lease.next = undefined;
+    if (this.#last === undefined) this.#first = lease;
+    else this.#last.next = lease;
+    this.#last = lease;
+    this.length++;
+    this.#arm(now);
+  }
+
+  remove(lease: Lease): void {
+    lease.queued = false;
+    if (lease.previous === undefined) this.#first = lease.next;
+    else lease.previous.next = lease.next;
+    if (lease.next === undefined) this.#last = lease.previous;
+    else lease.next.previous = lease.previous;
+    lease.previous = undefined;
+    lease.next = undefined;
+    this.length--;
+  }
+
+  shift(): Lease | undefined {
+    const lease = this.#first;
+    if (lease !== undefined) this.remove(lease);
+    return lease;
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** One timer serves the queue: who came first has the first deadline. */
+  #arm(now: number): void {
+    const first = this.#first;
+    if (this.#timer !== undefined || first === undefined) return;
+    this.#timer = setTimeout(() => this.#expire(), Math.max(1, first.deadline - now));
+  }
+
+  #expire(): void {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (let lease = this.#first; lease !== undefined && lease.deadline <= now; lease = this.#first) {
+      this.remove(lease);
+      this.#expired(lease);
+    }
+    this.#arm(now);
+  }
+}

@@ -1,0 +1,38 @@
+/** The cancel requests under way to one server process. */
+import { sendCancel } from './cancel.ts';
+
+export class Cancels {
+  #pending = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  /** Whether one is under way: what the server runs next could be hit. */
+  get pending(): boolean {
+    return this.#pending > 0;
+  }
+
+  /** Asks the server to cancel what the process runs; `failed` is told when nobody knows what became of that. */
+  send(
+    server: { readonly host: string; readonly port: number; readonly connect_timeout: number },
+    pid: number,
+    secret: Buffer,
+    failed: (failure: string) => void,
+  ): void {
+    this.#pending++;
+    sendCancel(server, pid, secret, failure => {
+      this.#pending--;
+      if (failure !== undefined) failed(failure);
+      if (this.#pending === 0) this.release();
+    });
+  }
+
+  /** Calls back when none is under way any more: now, if none is. */
+  whenSettled(callback: () => void): void {
+    if (this.#pending === 0) callback();
+    else this.#waiting.push(callback);
+  }
+
+  /** Calls back whoever waits. */
+  release(): void {
+    for (const waiting of this.#waiting.splice(0)) waiting();
+  }
+}

@@ -1,0 +1,18 @@
+/** How to reach a server and log in. */
+import type { KeyCache } from '../auth/secret.ts';
+import type { ServerIdentity } from './login.ts';
+import type { SettingsProfile } from './parameters.ts';
+
+/** What a connection is opened with. */
+export interface ConnectOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly identity: ServerIdentity;
+  /** The profile that {@link ServerIdentity.settings} make. */
+  readonly startup: SettingsProfile;
+  readonly keys: KeyCache;
+  /** Milliseconds for connecting and logging in together. */
+  readonly connect_timeout: number;
+  readonly keepalive_idle_s: number;
+  readonly statements_max: number;
+}
