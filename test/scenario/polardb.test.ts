@@ -10,6 +10,12 @@ import { startCluster, type TestCluster } from '../cluster/index.ts';
 import { TestProxy } from '../proxy/index.ts';
 import { type Outcome, programFor, run } from './program.ts';
 
+/** A read that waits behind a slow one may be run twice; few are. */
+function assertRunOnce(calls: number): void {
+  const wanted = CLIENTS * TRANSACTIONS;
+  assert.ok(calls >= wanted && calls < wanted * 1.1, `${calls} calls of ${wanted}`);
+}
+
 const CLIENTS = 16;
 const TRANSACTIONS = 50;
 const MODES = ['simple', 'extended', 'prepared'] as const;
@@ -89,7 +95,7 @@ suite('pgbench', () => {
       assertFlawless(await bench(path, '-S', '-M', mode));
       const [primary, ...replicas] = await callsOf('^SELECT abalance');
       assert.equal(primary, 0);
-      assert.equal(replicas[0] + replicas[1], CLIENTS * TRANSACTIONS);
+      assertRunOnce(replicas[0] + replicas[1]);
       assert.ok(
         replicas.every(calls => calls > 100),
         `one replica does most of the work: ${replicas}`,
@@ -171,7 +177,8 @@ suite('the same with node-postgres', () => {
         assert.equal(rows.length, 1);
       });
       const [primary, ...replicas] = await callsOf('^SELECT abalance');
-      assert.deepEqual([primary, replicas[0] + replicas[1]], [0, CLIENTS * TRANSACTIONS]);
+      assert.equal(primary, 0);
+      assertRunOnce(replicas[0] + replicas[1]);
     });
   }
 
