@@ -26,6 +26,8 @@ export async function prepareGround(connections: number, scale: number): Promise
       shared_buffers: '256MB',
       shared_preload_libraries: '',
       autovacuum: false,
+      // As PostgreSQL comes: a commit waits for the disk.
+      fsync: true,
     },
     onProgress: say,
   });

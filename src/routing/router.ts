@@ -48,6 +48,8 @@ interface Choice {
   readonly key?: string;
 }
 
+const ONLY_SHARD: Place = { shard: 0, shardReason: 'only_shard', how: '' };
+
 type FixedRole = 'primary' | 'replica' | 'any';
 
 /** One client's choices, sticky until it changes them, and the decisions that follow. */
@@ -56,6 +58,8 @@ export class Router {
   /** The role fixed by SET SERVER ROLE; `auto` splits reads and writes; undefined follows the pool's settings. */
   #role: FixedRole | 'auto' | undefined;
   #primaryReads: boolean | undefined;
+  /** The last route. */
+  #last: Route | undefined;
   /** The shard fixed by SET SHARD or SET SHARDING KEY. */
   #shard: Choice | undefined;
 
@@ -130,27 +134,35 @@ export class Router {
   route(demand: Demand, input: RouteInput): Route | PgError {
     const place = this.#place(demand);
     if ('sqlstate' in place) return place;
-    const { shard, shardReason, how } = place;
+    const reason = this.#reason(demand, input, place.shard);
+    const role = this.#roleFor(reason, demand);
     const { shareable } = demand;
-    const decided = (role: FixedRole, reason: RouteReason): Route => ({
-      shard,
-      role,
-      reason,
-      shardReason,
-      how,
-      shareable,
-    });
-    const asked = demand.wish?.role;
-    if (asked !== undefined) return decided(asked, 'comment');
-    if (!this.splitting) return decided(this.#fixedRole, this.#role === undefined ? 'default_role' : 'chosen');
-    if (input.session) return decided('primary', 'session_mode');
-    if (demand.read === undefined) return decided('primary', 'not_inspected');
-    if (!demand.read) return decided('primary', 'write');
-    if (input.open) return decided('primary', 'open_batch');
-    if (input.stale !== undefined) return decided('primary', input.stale);
-    if (this.primaryReads) return decided('any', 'read');
-    if (!this.#context.hasReplica(shard)) return decided('primary', 'read_without_replica');
-    return decided('replica', 'read');
+    const last = this.#last;
+    // Most statements go the way of the one before.
+    const isSame = last !== undefined && last.role === role && last.reason === reason && last.shareable === shareable;
+    if (isSame && last.shard === place.shard && last.shardReason === place.shardReason && last.how === place.how)
+      return last;
+    const { shard, shardReason, how } = place;
+    this.#last = { shard, role, reason, shardReason, how, shareable };
+    return this.#last;
+  }
+
+  #reason(demand: Demand, input: RouteInput, shard: number): RouteReason {
+    if (demand.wish?.role !== undefined) return 'comment';
+    if (!this.splitting) return this.#role === undefined ? 'default_role' : 'chosen';
+    if (input.session) return 'session_mode';
+    if (demand.read === undefined) return 'not_inspected';
+    if (!demand.read) return 'write';
+    if (input.open) return 'open_batch';
+    if (input.stale !== undefined) return input.stale;
+    return this.primaryReads || this.#context.hasReplica(shard) ? 'read' : 'read_without_replica';
+  }
+
+  #roleFor(reason: RouteReason, demand: Demand): FixedRole {
+    if (reason === 'comment') return demand.wish?.role ?? 'primary';
+    if (reason === 'default_role' || reason === 'chosen') return this.#fixedRole;
+    if (reason !== 'read') return 'primary';
+    return this.primaryReads ? 'any' : 'replica';
   }
 
   /** Whether a batch may run on the connection to `shard` that the client holds; the error when it may not. */
@@ -178,7 +190,7 @@ export class Router {
     const choice = asked === undefined ? this.#shard : undefined;
     if (choice !== undefined && choice.shard >= sharder.shards)
       return pgError('unknown_shard', choice.shard, sharder.shards, '');
-    if (sharder.shards === 1) return { shard: 0, shardReason: 'only_shard', how: '' };
+    if (sharder.shards === 1) return ONLY_SHARD;
     if (asked !== undefined) {
       const refusal = this.#refusal(demand, asked.shard, demand.isWishOfAll, 'a comment');
       return refusal ?? { ...asked, shardReason: 'comment' };

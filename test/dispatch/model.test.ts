@@ -209,6 +209,7 @@ suite('many clients over one to four connections', () => {
       exchanges: 12_000,
       servers: of(true),
       habits: { ...SHARING, disturbed },
+      repairs: true,
       ...killing(true),
     }),
     'of a primary and a replica': () => ({
