@@ -19,7 +19,12 @@ const NOTHING = Buffer.alloc(3);
 export function forwardBatch(batch: Batch, connection: ServerConnection, exchange: Exchange): void {
   if (exchange.skipping) return forwardSkipped(batch, connection, exchange);
   // What others have sent in front of it may yet fail, and what the server holds be other than it seems.
-  if (connection.statements.pending > 0 && exchange.settled) exchange.owner.doubts();
+  const isDoubtful = connection.statements.pending > 0 && exchange.settled;
+  if (isDoubtful) {
+    exchange.owner.doubts();
+    // If the Parse is skipped, the unnamed statement is an older one, which would run without an error.
+    connection.statements.unnamed = undefined;
+  }
   for (const item of batch.items) {
     switch (item.type) {
       case FRONTEND.query:
@@ -28,7 +33,7 @@ export function forwardBatch(batch: Batch, connection: ServerConnection, exchang
         exchange.owe(OWED.query, item.undo);
         break;
       case FRONTEND.parse:
-        forwardParse(item, connection, exchange);
+        forwardParse(item, connection, exchange, isDoubtful);
         break;
       case FRONTEND.bind:
         forwardNamed(item, connection, exchange);
@@ -79,7 +84,7 @@ function raw({ buffer, start, end }: BatchItem, connection: ServerConnection): v
   connection.write(start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end));
 }
 
-function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange): void {
+function forwardParse(item: BatchItem, connection: ServerConnection, exchange: Exchange, isDoubtful: boolean): void {
   const { statement, taken, name, undo } = item;
   const { statements, counters, status } = connection;
   if (statement === undefined) {
@@ -96,7 +101,7 @@ function forwardParse(item: BatchItem, connection: ServerConnection, exchange: E
     if (name === '') raw(item, connection);
     else connection.write(parseMessage('', statement.definition));
     exchange.owe(OWED.parse, undo, name, statements.addUnnamed(statement));
-  } else if (statements.answers(statement, performance.now())) {
+  } else if (statements.answers(statement, performance.now(), isDoubtful)) {
     counters.prepare_hits++;
     exchange.owe(OWED.parseLocal, undo, name);
   } else {

@@ -44,7 +44,7 @@ export class Place {
     const { expected_us, exclusive, sent_at } = this.#lease;
     const { exchange, connection, pool } = this.#owner;
     if (connection === undefined || pool === undefined) return;
-    const isLong = exclusive || connection.load.stalled;
+    const isLong = exclusive || (connection.load.stalled && connection.isHead(exchange));
     this.drained();
     exchange.disown(new Husk(connection, pool, { expected_us, exclusive, sent_at }, isUnwanted));
     // Nobody could be served behind it until it is over.

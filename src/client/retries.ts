@@ -28,6 +28,8 @@ export interface RetriedOwner {
 
 /** How often a batch is sent once more before its client is told what befell it. */
 const ATTEMPTS_MAX = 5;
+/** How often among those of others. */
+const SHARED_MAX = 3;
 /** How often at most because a server ended it. */
 const ENDS_MAX = 2;
 
@@ -90,6 +92,8 @@ export class Retries {
     this.#owner.letGo();
     batch.assume(undefined);
     claim.lease.exclusive ||= alone;
+    // What others do has stood in its way often enough.
+    if (this.#attempts >= SHARED_MAX) claim.lease.shareable = false;
     this.#owner.waits();
     claim.again();
   }

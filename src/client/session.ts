@@ -418,6 +418,7 @@ export class Session
     this.#replies.begin(isApart && batch.isWhole && this.retries.left, isRescuable);
     this.routing.sent(batch.demand, begins && batch.isWhole, this.tally, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
+    if (begins && this.shared && this.retries.canceled) connection.cancelExchange(exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
 

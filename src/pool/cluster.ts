@@ -15,10 +15,10 @@ import { choose, serves } from './balancer.ts';
 import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
 import type { Lease, LeaseSource, Role } from './lease.ts';
-import { Pool, type PoolOwner } from './pool.ts';
+import { Pool } from './pool.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
-import type { FailureReason } from './settings.ts';
+import type { FailureReason, PoolOwner } from './settings.ts';
 
 /** Where a cluster reports what operators want to know. */
 export interface ClusterLog {
@@ -38,7 +38,7 @@ export interface ClusterContext {
 const STATEMENTS_MAX = 10_000;
 const STATEMENTS_LENGTH_MAX = 64 * 1024 * 1024;
 
-export class Cluster implements PoolOwner {
+export class Cluster implements PoolOwner<Pool> {
   readonly settings: ClusterSettings;
   readonly shards: readonly (readonly Pool[])[];
   readonly bans: BanList;

@@ -121,8 +121,9 @@ export class Dispatcher {
   /** Whether as many exchanges as wait on a connection may be run twice: of all, few are, unless nothing else helps. */
   spares({ load }: ServerConnection, now: number): boolean {
     const isStuck = now - load.head_at > STUCK_MS;
-    if (this.#spare < load.depth && !isStuck) return false;
-    this.#spare -= load.depth;
+    const waiting = load.depth - 1;
+    if (this.#spare < waiting && !isStuck) return false;
+    this.#spare = Math.max(0, this.#spare - waiting);
     return true;
   }
 
@@ -145,11 +146,11 @@ export class Dispatcher {
   }
 
   /** Keeps the connection that should be free first from taking more; false when there is none left to keep. */
-  reserve(): boolean {
+  reserve(now: number): boolean {
     let first: ServerConnection | undefined;
     for (const connection of this.#shared) {
       if (connection.load.reserved) continue;
-      if (first === undefined || readiness(connection) < readiness(first)) first = connection;
+      if (first === undefined || this.#readiness(connection, now) < this.#readiness(first, now)) first = connection;
     }
     if (first === undefined) return false;
     first.load.reserved = true;
@@ -161,9 +162,9 @@ export class Dispatcher {
     return this.#shared.reduce((sum, { load }) => sum + (load.reserved ? 1 : 0), 0);
   }
 
-  /** Microseconds until a shared connection should be free. */
-  get soonest_us(): number {
-    return this.#shared.reduce((least, connection) => Math.min(least, readiness(connection)), Number.POSITIVE_INFINITY);
+  /** How many shared connections should be free within so many microseconds. */
+  freeWithin(us: number, now: number): number {
+    return this.#shared.reduce((sum, connection) => sum + (this.#readiness(connection, now) <= us ? 1 : 0), 0);
   }
 
   stop(): void {
@@ -174,6 +175,13 @@ export class Dispatcher {
     connection.load.reserved = false;
     const at = this.#shared.indexOf(connection);
     if (at !== -1) this.#shared.splice(at, 1);
+  }
+
+  /** Microseconds until a connection should be free; what is slow, or not known, is so late as cannot be told. */
+  #readiness(connection: ServerConnection, now: number): number {
+    const { load } = connection;
+    const isLate = load.exclusive || load.stalled || this.#isSlow(connection, now);
+    return isLate ? SLOW_US + load.depth : load.expected_us;
   }
 
   #isSlow({ load }: ServerConnection, now: number): boolean {
@@ -194,11 +202,6 @@ export class Dispatcher {
     for (const connection of keeping) if (this.#isSlow(connection, now)) this.#owner.blocked(connection);
     if (keeping.length > 0) this.watch();
   }
-}
-
-/** Microseconds until a connection should be free; what is slow, or not known, is so late as cannot be told. */
-function readiness({ load }: ServerConnection): number {
-  return load.exclusive || load.stalled ? SLOW_US + load.depth : load.expected_us;
 }
 
 const SLOW_US = 1e9;

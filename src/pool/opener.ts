@@ -17,6 +17,9 @@ export interface OpenerOwner {
 /** Milliseconds before a server that refused a connection is asked for another by a pool that has some. */
 const REFUSED_RETRY_MS = 1000;
 
+/** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
+const LIFETIME_SPREAD = 0.1;
+
 /** SQLSTATE of a server that comes up, from a crash perhaps: it serves soon. */
 const CANNOT_CONNECT_NOW = '57P03';
 /** Milliseconds after it has left in which a server that cannot be reached is likely to be back soon. */
@@ -26,13 +29,16 @@ export class Opener {
   /** Connections being opened. */
   count = 0;
   readonly #owner: OpenerOwner;
+  readonly #server_lifetime: number;
   /** The last attempt, if it failed, and when. */
   #refused: { readonly cause: string; readonly at: number } | undefined;
 
   #left_at = Number.NEGATIVE_INFINITY;
 
-  constructor(owner: OpenerOwner) {
+  /** Connections may be used for `server_lifetime` ms. */
+  constructor(owner: OpenerOwner, server_lifetime: number) {
     this.#owner = owner;
+    this.#server_lifetime = server_lifetime;
   }
 
   /** Why the last attempt failed, if it did. */
@@ -62,6 +68,8 @@ export class Opener {
       connection => {
         this.count--;
         this.#refused = undefined;
+        const lifetime = this.#server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
+        connection.expires_at = connection.opened_at + lifetime;
         this.#owner.opened(connection);
       },
       error => {

@@ -3,7 +3,6 @@ import { errorText } from '../errors.ts';
 import type { ConnectionOwner, ServerConnection } from '../server/connection.ts';
 import type { Share } from '../server/load.ts';
 import type { ServerLoginError } from '../server/login.ts';
-import type { ConnectOptions } from '../server/options.ts';
 import { type SettingsProfile, settingsRefused } from '../server/parameters.ts';
 import { PoolAverages, PoolCounters } from '../stats/counters.ts';
 import type { PoolAddress } from './address.ts';
@@ -12,25 +11,7 @@ import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher
 import type { Lease, LeaseSource } from './lease.ts';
 import { Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
-import type { FailureReason, PoolSettings } from './settings.ts';
-
-/** What a pool asks of the cluster it belongs to. */
-export interface PoolOwner {
-  /** How to open a connection with these startup settings. */
-  connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
-  readonly defaults: SettingsProfile;
-  /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
-  serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
-  /** Whether no other pool could serve `lease` now. */
-  isOnlyChoice(lease: Lease, pool: Pool): boolean;
-  /** `lease` gets nothing from this pool: try another, or give up. */
-  leaseRefused(lease: Lease, pool: Pool, cause: string): void;
-  connectionOpened(pool: Pool, connection: ServerConnection): void;
-  connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void;
-}
-
-/** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
-const LIFETIME_SPREAD = 0.1;
+import type { PoolOwner, PoolSettings } from './settings.ts';
 
 /** How much the time of each lease counts in the moving average of those before it. */
 const HELD_SHARE = 0.1;
@@ -61,22 +42,23 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
   held_ms = 0;
 
-  readonly #owner: PoolOwner;
+  readonly #owner: PoolOwner<Pool>;
   /** When connections were leased that are not free again. */
   readonly #leased_at = new Map<ServerConnection, number>();
   readonly #idle: ServerConnection[] = [];
   readonly #dispatcher: Dispatcher;
   readonly #waiters: WaitQueue;
-  readonly #opener = new Opener(this);
+  readonly #opener: Opener;
   #retry: NodeJS.Timeout | undefined;
   #retired = false;
   #destroyed = false;
 
-  constructor(address: PoolAddress, weight: number, settings: PoolSettings, owner: PoolOwner) {
+  constructor(address: PoolAddress, weight: number, settings: PoolSettings, owner: PoolOwner<Pool>) {
     this.address = address;
     this.weight = weight;
     this.settings = settings;
     this.#owner = owner;
+    this.#opener = new Opener(this, settings.server_lifetime);
     this.#dispatcher = new Dispatcher(settings, this);
     this.#waiters = new WaitQueue(settings.connect_timeout, lease => this.#expire(lease));
   }
@@ -178,6 +160,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   blocked(connection: ServerConnection): void {
     if (connection.load.stalled) connection.queue.head?.owner.unread();
     const now = performance.now();
+    // Who was to get it, or counted on its being free soon, does no longer.
+    connection.load.reserved = false;
+    this.#grow();
+    this.#reserve();
     if (!this.#dispatcher.spares(connection, now)) return;
     const canMove = this.#idle.length > 0 || this.#hasRoom || this.#dispatcher.hasOther(connection, now);
     if (canMove && connection.queue.moveWaiting()) return;
@@ -207,8 +193,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
         this.#drop(connection, 'idle_timeout is over');
       }
     }
-    let missing = this.#retired ? 0 : min_pool_size - this.connections.size - this.opening;
-    while (missing-- > 0) this.#open(this.#owner.defaults);
+    this.#openUpTo(min_pool_size);
     this.#grow();
   }
 
@@ -229,8 +214,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Opens the first connection before anybody asks for it; what goes wrong is logged. */
   warmUp(): void {
-    const wanted = Math.max(1, this.settings.min_pool_size) - this.connections.size - this.opening;
-    for (let missing = wanted; missing > 0; missing--) this.#open(this.#owner.defaults);
+    this.#openUpTo(Math.max(1, this.settings.min_pool_size));
   }
 
   connectionClosed(connection: ServerConnection, cause: string, isTold: boolean): void {
@@ -245,6 +229,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.counters.write_count += connection.write_count;
     this.#owner.connectionClosed(this, connection, cause);
     this.#grow();
+    this.#reserve();
   }
 
   #grant(lease: Lease, connection: ServerConnection, now: number): void {
@@ -289,10 +274,12 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Keeps a shared connection from taking more for everybody who waits for one of his own. */
   #reserve(): void {
+    if (this.#waiters.length === 0) return;
+    const now = performance.now();
     let wanted = -this.#dispatcher.reserved;
     for (let lease = this.#waiters.first; lease !== undefined; lease = lease.next) {
       const needsOwn = !lease.shareable || !this.#dispatcher.speaks(lease.profile);
-      if (needsOwn && ++wanted > 0 && !this.#dispatcher.reserve()) return;
+      if (needsOwn && ++wanted > 0 && !this.#dispatcher.reserve(now)) return;
     }
   }
 
@@ -311,10 +298,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
   #grow(): void {
-    if (this.connections.size > 0 && this.#opener.wasRefused) return;
+    if (this.#destroyed || (this.connections.size > 0 && this.#opener.wasRefused)) return;
     let lease = this.#waiters.first;
     // Shared connections are free again so soon that opening another would take longer.
-    const soon = this.#dispatcher.soonest_us <= GROW_US ? this.#dispatcher.connections.length : 0;
+    const soon = this.#dispatcher.freeWithin(GROW_US, performance.now());
     for (let served = this.opening + soon; served > 0 && lease !== undefined; served--) lease = lease.next;
     for (; lease !== undefined; lease = lease.next) {
       if (!this.#hasRoom) {
@@ -327,15 +314,19 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     }
   }
 
+  #openUpTo(count: number): void {
+    const missing = this.#retired ? 0 : count - this.connections.size - this.opening;
+    for (let opened = 0; opened < missing; opened++) this.#open(this.#owner.defaults);
+  }
+
   #open(startup: SettingsProfile): void {
     this.#opener.open(this.#owner.connectOptions(this, startup), startup === this.#owner.defaults);
   }
 
   opened(connection: ServerConnection): void {
+    if (this.#destroyed) return connection.close(SHUTTING_DOWN);
     connection.owner = this;
     this.connections.add(connection);
-    const lifetime = this.settings.server_lifetime * (1 - Math.random() * LIFETIME_SPREAD);
-    connection.expires_at = connection.opened_at + lifetime;
     this.suspect = false;
     this.#owner.connectionOpened(this, connection);
     this.#dispatcher.measure(connection);
@@ -372,7 +363,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       this.#waiters.remove(lease);
       this.#grant(lease, connection, now);
       if (lease.shareable) this.#serveShared(connection, now);
-      if (this.#waiters.length > 0) this.#reserve();
+      this.#reserve();
+      if (this.#waiters.length > 0) this.#dispatcher.watch();
     } else if (this.#retired) connection.close('the pool was taken out of the configuration');
     else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
     else this.#idle.push(connection);
@@ -394,27 +386,27 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   #test(connection: ServerConnection, lease: Lease): void {
     this.testing++;
-    const since = lease.since;
+    const { since } = lease;
     healthCheck(connection, this.settings.healthcheck_timeout).then(
-      () => {
-        this.testing--;
-        this.suspect = false;
-        if (lease.pool === this && lease.since === since) this.#grant(lease, connection, performance.now());
-        else this.#offer(connection);
-      },
-      error => {
-        this.testing--;
-        const cause = errorText(error);
-        const banned = this.#owner.serverFailed(this, 'FailedHealthCheck', cause);
-        if (lease.pool === this && lease.since === since) {
-          if (banned) this.#refuse(lease, cause);
-          // Perhaps the connection is all that is broken: a new one will tell.
-          else this.#waiters.push(lease, performance.now());
-        }
-        connection.close(cause);
-        this.#grow();
-      },
+      () => this.#tested(connection, lease, since, undefined),
+      error => this.#tested(connection, lease, since, errorText(error)),
     );
+  }
+
+  /** A test is over that was for the claim made at `since`. */
+  #tested(connection: ServerConnection, lease: Lease, since: number, failure: string | undefined): void {
+    this.testing--;
+    const isWanted = lease.pool === this && lease.since === since;
+    if (failure === undefined) {
+      this.suspect = false;
+      return isWanted ? this.#grant(lease, connection, performance.now()) : this.#offer(connection);
+    }
+    const banned = this.#owner.serverFailed(this, 'FailedHealthCheck', failure);
+    if (isWanted && banned) this.#refuse(lease, failure);
+    // Perhaps the connection is all that is broken: a new one will tell.
+    else if (isWanted) this.#wait(lease, performance.now());
+    connection.close(failure);
+    this.#grow();
   }
 
   #refuse(lease: Lease, cause: string): void {

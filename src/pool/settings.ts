@@ -1,5 +1,9 @@
-/** The settings of a pool, and why its server is banned. */
+/** What a pool is given: its settings, and the cluster that it belongs to. */
+import type { ServerConnection } from '../server/connection.ts';
+import type { ConnectOptions } from '../server/options.ts';
+import type { SettingsProfile } from '../server/parameters.ts';
 import type { DispatchSettings } from './dispatcher.ts';
+import type { Lease } from './lease.ts';
 
 /** The settings of a pool; times in milliseconds. */
 export interface PoolSettings extends DispatchSettings {
@@ -12,6 +16,21 @@ export interface PoolSettings extends DispatchSettings {
   readonly healthcheck_timeout: number;
   readonly server_round_robin: boolean;
   readonly cleanup_server_connections: boolean;
+}
+
+/** What a pool asks of the cluster it belongs to. */
+export interface PoolOwner<Pool> {
+  /** How to open a connection with these startup settings. */
+  connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
+  readonly defaults: SettingsProfile;
+  /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
+  serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
+  /** Whether no other pool could serve `lease` now. */
+  isOnlyChoice(lease: Lease, pool: Pool): boolean;
+  /** `lease` gets nothing from this pool: try another, or give up. */
+  leaseRefused(lease: Lease, pool: Pool, cause: string): void;
+  connectionOpened(pool: Pool, connection: ServerConnection): void;
+  connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void;
 }
 
 /** PgCat's names for why a server is banned. */

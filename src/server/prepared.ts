@@ -161,6 +161,8 @@ interface Prepared {
   readonly revision: number;
   /** Milliseconds of `performance.now()`. */
   readonly at: number;
+  /** Whether the server has said so. */
+  sure: boolean;
 }
 
 /** The revision of a statement of which nothing is known. */
@@ -202,15 +204,23 @@ export class ServerStatements {
     return true;
   }
 
-  /** The same for a client's Parse of it at `now`. */
-  answers(statement: PreparedStatement, now: number): boolean {
-    return this.touch(statement) && now - (this.#held.get(statement)?.at ?? 0) < FRESH_MS;
+  /** The same for a client's Parse of it at `now`; `doubtful` behind others, whose own Parse may yet fail. */
+  answers(statement: PreparedStatement, now: number, doubtful = false): boolean {
+    if (!this.touch(statement)) return false;
+    const prepared = this.#held.get(statement);
+    return prepared !== undefined && (prepared.sure || !doubtful) && now - prepared.at < FRESH_MS;
   }
 
   /** It is prepared at `now`. */
   add(statement: PreparedStatement, now: number): Assumption {
-    this.#add(statement, { revision: statement.revision, at: now });
-    return this.#assume(() => this.remove(statement));
+    const prepared = { revision: statement.revision, at: now, sure: false };
+    this.#add(statement, prepared);
+    return this.#assume(
+      () => this.remove(statement),
+      () => {
+        prepared.sure = true;
+      },
+    );
   }
 
   /** It becomes the server's unnamed statement. */
@@ -221,7 +231,7 @@ export class ServerStatements {
     });
   }
 
-  #assume(undo: () => void): Assumption {
+  #assume(undo: () => void, confirm = () => {}): Assumption {
     this.pending++;
     return {
       undo: () => {
@@ -230,6 +240,7 @@ export class ServerStatements {
       },
       confirm: () => {
         this.pending--;
+        confirm();
       },
     };
   }
@@ -267,12 +278,12 @@ export class ServerStatements {
   /** It may be there or not: it is closed and prepared anew before it is used again. */
   doubt(statement: PreparedStatement): void {
     if (this.unnamed === statement) this.unnamed = undefined;
-    this.#held.set(statement, { revision: NO_REVISION, at: 0 });
+    this.#held.set(statement, { revision: NO_REVISION, at: 0, sure: false });
   }
 
   /** Any of them may be gone: each is closed and prepared anew before it is used again. */
   outdate(): void {
-    for (const statement of this.#held.keys()) this.#held.set(statement, { revision: NO_REVISION, at: 0 });
+    for (const statement of this.#held.keys()) this.#held.set(statement, { revision: NO_REVISION, at: 0, sure: false });
   }
 
   /** DEALLOCATE ALL ran, and nothing was prepared since. */

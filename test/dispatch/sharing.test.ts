@@ -73,6 +73,17 @@ suite('behind a statement that was short so far and is slow now', () => {
     });
   }
 
+  test('a transaction gets a connection of its own, pool_size 2', async () => {
+    await using proxy = await sharing(2);
+    await using slow = await proxy.raw();
+    await using owner = await proxy.raw();
+    await known(slow, 'SELECT 7 FROM pg_sleep(0)');
+    slow.send(query(`SELECT 7 FROM pg_sleep(${SLOW_S})`));
+    assert.ok((await timed(owner, 'BEGIN', [])) < SOON_MS);
+    assert.equal(errorOf(await owner.query('COMMIT')), undefined);
+    assert.deepEqual(rowsOf(await slow.ready()), [['7']]);
+  });
+
   test('a write does not wait, and each is done once', async () => {
     await using proxy = await sharing(1);
     await using slow = await proxy.raw();
