@@ -167,7 +167,8 @@ const pooling = {
       reload: 'pools',
       description:
         'Whether statements of different clients are sent one behind another on the same connection: those that stand alone, ' +
-        'are short and leave nothing behind, as the grammar tells (`auto`, in transaction mode), or none (`off`).',
+        'are short and leave nothing behind, as the grammar tells (`auto`, in transaction mode), or none (`off`). For `auto` ' +
+        'statements are parsed also where `query_parser_enabled` is off.',
     }),
   multiplexing_max_depth: integer(1, DEEPEST).default(32).register(settingInfo, {
     reload: 'pools',
