@@ -142,7 +142,9 @@ export function routingPage(): string {
     codes(ROUTE_REASONS),
     '\nHow its shard was found:\n',
     codes(SHARD_REASONS),
-    '\nWhat a statement leaves in its session; one that leaves nothing, alone in its text, is *shareable*:\n',
+    '\nA statement that is one plain SELECT, VALUES, INSERT, UPDATE, DELETE or MERGE, locks no rows, calls nothing that keeps a\n' +
+      'replica from it and leaves nothing in its session is *shareable*: it may stand between those of other clients on one\n' +
+      'connection (`multiplexing`). What statements leave:\n',
     codes(EFFECT_WORDS),
     '',
   ].join('\n');
