@@ -9,7 +9,7 @@ import { PglynxProcess } from '../failure/process.ts';
 import { Neighbours } from './neighbours.ts';
 
 const MB = 1e6;
-const GROWTH_BYTES = 64 * MB;
+const GROWTH_BYTES = 96 * MB;
 const NEIGHBOURS = 8;
 const STALL_MS = 1000;
 /** The most that anybody may wait longer than just before. */
