@@ -1,5 +1,5 @@
 /** The benchmark's command line. */
-import { parseArgs } from 'node:util';
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
 import { MODES, type Mode } from './pgbench.ts';
 import { ProgramError } from './program.ts';
 
@@ -41,9 +41,24 @@ npm run bench -- dispatch [case ...] [--rounds N] [--seconds N] [--profile] [--j
 Holds pglynx with shared dispatch against PgBouncer and against itself without, case by case, each with its target:
 simple, extended, prepared, single, delay, mixed, idle, tpcb.`;
 
+/** An option that is on or off. */
+export const FLAG = { type: 'boolean', default: false } as const;
+
+const OPTIONS = {
+  clients: { type: 'string', default: '64' },
+  connections: { type: 'string', default: '4' },
+  seconds: { type: 'string', default: '5' },
+  rounds: { type: 'string', default: '5' },
+  scale: { type: 'string', default: '10' },
+  split: FLAG,
+  profile: FLAG,
+  json: FLAG,
+  help: FLAG,
+} as const;
+
 /** @throws ProgramError when an argument is not understood. */
 export function parseOptions(args: readonly string[]): BenchOptions {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parsed(args, OPTIONS);
   return {
     ...values,
     modes: positionals.length === 0 ? MODES : positionals.map(modeNamed),
@@ -55,24 +70,10 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   };
 }
 
-function parse(args: readonly string[]) {
-  const flag = { type: 'boolean', default: false } as const;
+/** The options and words among a program's arguments. @throws ProgramError when an option is not known. */
+export function parsed<Options extends ParseArgsOptionsConfig>(args: readonly string[], options: Options) {
   try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        clients: { type: 'string', default: '64' },
-        connections: { type: 'string', default: '4' },
-        seconds: { type: 'string', default: '5' },
-        rounds: { type: 'string', default: '5' },
-        scale: { type: 'string', default: '10' },
-        split: flag,
-        profile: flag,
-        json: flag,
-        help: flag,
-      },
-    });
+    return parseArgs({ args: [...args], allowPositionals: true, options });
   } catch (error) {
     throw error instanceof TypeError ? new ProgramError(error.message) : error;
   }

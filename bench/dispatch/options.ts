@@ -1,6 +1,5 @@
 /** The command line of `npm run bench -- dispatch`. */
-import { parseArgs } from 'node:util';
-import { natural } from '../options.ts';
+import { FLAG, natural, parsed } from '../options.ts';
 import { ProgramError } from '../program.ts';
 import type { Case } from './case.ts';
 import { CASES } from './cases.ts';
@@ -14,34 +13,23 @@ export interface DispatchOptions {
   readonly help: boolean;
 }
 
+const OPTIONS = {
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '5' },
+  profile: FLAG,
+  json: FLAG,
+  help: FLAG,
+} as const;
+
 /** @throws ProgramError when an argument is not understood. */
 export function parseDispatchOptions(args: readonly string[]): DispatchOptions {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parsed(args, OPTIONS);
   return {
     ...values,
     cases: positionals.length === 0 ? CASES : positionals.map(caseNamed),
     rounds: natural('rounds', values.rounds),
     seconds: natural('seconds', values.seconds),
   };
-}
-
-function parse(args: readonly string[]) {
-  const flag = { type: 'boolean', default: false } as const;
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        rounds: { type: 'string', default: '5' },
-        seconds: { type: 'string', default: '5' },
-        profile: flag,
-        json: flag,
-        help: flag,
-      },
-    });
-  } catch (error) {
-    throw error instanceof TypeError ? new ProgramError(error.message) : error;
-  }
 }
 
 function caseNamed(word: string): Case {

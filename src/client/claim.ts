@@ -43,20 +43,17 @@ export class Claim implements LeaseOwner {
     lease.shard = shard;
     lease.profile = this.#owner.settings.profile;
     lease.startup = cluster.settings.pool_mode === 'session' ? startup : cluster.defaults;
-    lease.shared = false;
     this.#cluster = cluster;
     cluster.lease(lease);
   }
 
   /** Claims a connection for the same batch once more. */
   again(): void {
-    this.lease.shared = false;
     this.#cluster?.lease(this.lease);
   }
 
   /** The same, of another server than `failed`. */
   elsewhere(failed: LeaseSource): void {
-    this.lease.shared = false;
     this.#cluster?.leaseElsewhere(this.lease, failed);
   }
 

@@ -1,4 +1,4 @@
-/** Sends a batch to a leased connection: statements under their shared names, missing ones prepared in front. */
+/** Sends a batch to a connection: statements under their shared names, missing ones prepared in front. */
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import { type Exchange, OWED } from '../server/exchange.ts';

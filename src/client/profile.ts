@@ -1,11 +1,10 @@
-/** Brings a leased connection to its client's settings, in front of what the client sends. */
+/** Brings a connection to its client's settings, in front of what the client sends. */
 import { type PgError, pgError } from '../errors.ts';
+import { QUERY_CANCELED } from '../server/cancel.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import { type SettingsProfile, settingsRefused, settingsSql } from '../server/parameters.ts';
 import { ServerError } from '../server/silent.ts';
-
-const QUERY_CANCELED = '57014';
 
 /**
  * Applies `profile`, which a server has accepted before, to a connection. True when statements may follow at once, in

@@ -1,6 +1,7 @@
 /** Takes what a server connection yields for one client: passes replies on and learns from them what changed. */
 import type { PgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import { QUERY_CANCELED } from '../server/cancel.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
 import type { Exchange, ExchangeOwner } from '../server/exchange.ts';
@@ -101,11 +102,7 @@ export class Replies implements ExchangeOwner {
     if (this.#owner.gone) return;
     this.length += bytes.length;
     if (this.#guarded) {
-      if (
-        this.#keeps
-          ? this.length < HELD_LENGTH_MAX
-          : saysNothing(bytes, this.#rescuable && this.length < FLUSHED_LENGTH)
-      ) {
+      if (this.#holds(bytes)) {
         this.#held.push(bytes);
         return;
       }
@@ -113,6 +110,12 @@ export class Replies implements ExchangeOwner {
     }
     this.#outbox.push(bytes);
     if (this.#outbox.full) this.#owner.place.full();
+  }
+
+  /** Whether a part of the reply is kept back. */
+  #holds(bytes: Buffer): boolean {
+    if (this.#keeps) return this.length < HELD_LENGTH_MAX;
+    return saysNothing(bytes, this.#rescuable && this.length < FLUSHED_LENGTH);
   }
 
   endangered(): void {
@@ -166,11 +169,7 @@ export class Replies implements ExchangeOwner {
     if (isOutdated(message) || this.#isDuplicate(message)) {
       this.#again = 'here';
       this.#renewStatements('');
-    } else if (
-      (this.#endangered || this.#yields) &&
-      !this.#owner.retries.canceled &&
-      sqlstateOf(message) === QUERY_CANCELED
-    ) {
+    } else if (this.#endangered && !this.#owner.retries.canceled && sqlstateOf(message) === QUERY_CANCELED) {
       this.#again = this.#yields ? 'alone' : 'anywhere';
     } else {
       const mayRescue = this.#rescuable && this.#held.every(bytes => saysNothing(bytes, false));
@@ -262,8 +261,8 @@ export class Replies implements ExchangeOwner {
     this.instead = undefined;
     const again = this.#again;
     this.#again = 'no';
-    const hasBegun = exchange.fate === 'unknown' && again !== 'anywhere' && again !== 'alone';
-    if (!hasBegun && this.#owner.shared && !this.#owner.gone && !isOurs) {
+    const isUndone = exchange.fate !== 'unknown' || again === 'anywhere' || again === 'alone';
+    if (isUndone && this.#owner.shared && !this.#owner.gone && !isOurs) {
       this.#dropHeld();
       return this.#owner.retries.again(again === 'alone');
     }
@@ -374,7 +373,6 @@ function areLastWords(bytes: Buffer, start: number, end: number): boolean {
 
 const LAST_WORDS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02']);
 
-const QUERY_CANCELED = '57014';
 const UNKNOWN_STATEMENT = '26000';
 const DUPLICATE_STATEMENT = '42P05';
 /** Bytes of a reply that are kept back while the statement may have to be repeated. */

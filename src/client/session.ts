@@ -336,14 +336,12 @@ export class Session
   leave(): void {
     this.place.leave(this.batch.read === true || !this.#intake.endsInGoodbye);
     this.exchange = new Exchange(this.#replies, false);
-    this.connection = undefined;
-    this.pool = undefined;
+    this.disconnected();
   }
 
   connectionLost(error: PgError, crashed: boolean): void {
     const pool = this.pool;
-    this.connection = undefined;
-    this.pool = undefined;
+    this.disconnected();
     // A connection that pglynx closed after a client that vanished says nothing of the server.
     if (this.phase === 'closed') return;
     if (crashed) pool?.lost(error.message);
@@ -382,8 +380,7 @@ export class Session
   letGo(): void {
     this.#limits.ended_at = performance.now();
     if (this.connection?.state !== 'closed') return this.release();
-    this.connection = undefined;
-    this.pool = undefined;
+    this.disconnected();
   }
 
   /** A reload replaced the cluster: go on with the new one. */
@@ -426,8 +423,7 @@ export class Session
   release(): void {
     const connection = this.connection;
     const pool = this.pool;
-    this.connection = undefined;
-    this.pool = undefined;
+    this.disconnected();
     if (connection === undefined || pool === undefined) return;
     if (this.claim.lease.shared) {
       this.tally.served(pool.settle(connection, this.claim.lease, this.#limits.ended_at), this.#replies.length);

@@ -30,12 +30,12 @@ export class Outbox {
   sent_bytes = 0;
   flushes = 0;
 
-  readonly #gathers: Gathers;
+  readonly #moment: Moment;
 
   constructor(socket: Socket, owner: OutboxOwner, gathers: Gathers) {
     this.#socket = socket;
     this.#owner = owner;
-    this.#gathers = gathers;
+    this.#moment = MOMENTS[gathers];
     socket.on('drain', () => {
       this.full = false;
       this.#owner.drained();
@@ -59,8 +59,7 @@ export class Outbox {
     if (this.#length >= GATHER_LENGTH_MAX) this.flush();
     else if (!this.#listed) {
       this.#listed = true;
-      if (this.#gathers === 'turn') listForTurn(this);
-      else list(this);
+      this.#moment.list(this);
     }
   }
 
@@ -97,19 +96,6 @@ export class Outbox {
   }
 }
 
-let turn: Outbox[] = [];
-
-function listForTurn(outbox: Outbox): void {
-  if (turn.push(outbox) === 1) setImmediate(flushTurn);
-}
-
-/** The end of the turn: what all clients that were read in it sent to one server leaves in one write. */
-function flushTurn(): void {
-  const full = turn;
-  turn = [];
-  for (const outbox of full) outbox.flush();
-}
-
 function writeAll(socket: Socket, pieces: Buffer[]): boolean {
   let room = true;
   socket.cork();
@@ -118,15 +104,29 @@ function writeAll(socket: Socket, pieces: Buffer[]): boolean {
   return room;
 }
 
-let listed: Outbox[] = [];
+/** Outboxes that gather until the same moment. */
+class Moment {
+  readonly #schedule: (flush: () => void) => void;
+  #listed: Outbox[] = [];
 
-function list(outbox: Outbox): void {
-  if (listed.push(outbox) === 1) queueMicrotask(flushListed);
+  constructor(schedule: (flush: () => void) => void) {
+    this.#schedule = schedule;
+  }
+
+  list(outbox: Outbox): void {
+    if (this.#listed.push(outbox) === 1) this.#schedule(this.#flush);
+  }
+
+  readonly #flush = (): void => {
+    const full = this.#listed;
+    this.#listed = [];
+    for (const outbox of full) outbox.flush();
+  };
 }
 
-/** The end of the callback: one write a socket. A microtask measures a little faster here than the end of the turn. */
-function flushListed(): void {
-  const full = listed;
-  listed = [];
-  for (const outbox of full) outbox.flush();
-}
+const MOMENTS: Readonly<Record<Gathers, Moment>> = {
+  /** A microtask measures a little faster here than the end of the turn. */
+  callback: new Moment(queueMicrotask),
+  /** What all clients that were read in a turn sent to one server leaves in one write. */
+  turn: new Moment(setImmediate),
+};

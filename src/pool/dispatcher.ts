@@ -135,7 +135,7 @@ export class Dispatcher {
     const { load } = connection;
     // Nothing takes less than the way there and back.
     this.#trip_ms = Math.min(this.#trip_ms, now - share.sent_at);
-    const time_us = load.settle(share, Number.isFinite(this.#trip_ms) ? this.#trip_ms : 0, now);
+    const time_us = load.settle(share, this.#trip_ms, now);
     this.depth--;
     if (load.depth === 0) this.#remove(connection);
     return time_us;

@@ -32,7 +32,7 @@ export class Opener {
   readonly #server_lifetime: number;
   /** The last attempt, if it failed, and when. */
   #refused: { readonly cause: string; readonly at: number } | undefined;
-
+  /** When the server last ended a connection, or was lost. */
   #left_at = Number.NEGATIVE_INFINITY;
 
   /** Connections may be used for `server_lifetime` ms. */

@@ -63,6 +63,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#waiters = new WaitQueue(settings.connect_timeout, lease => this.#expire(lease));
   }
 
+  /** What goes on on shared connections. */
   get shared(): SharedFigures {
     return this.#dispatcher.figures;
   }
@@ -76,6 +77,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     return this.connections.size - this.#idle.length - this.testing;
   }
 
+  /** Connections being opened. */
   get opening(): number {
     return this.#opener.count;
   }
@@ -84,6 +86,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     return this.#waiters.length;
   }
 
+  /** Milliseconds that the oldest waiter has waited. */
   waited_ms(now: number): number {
     const first = this.#waiters.first;
     return first === undefined ? 0 : now - first.since;

@@ -52,12 +52,6 @@ export class WaitQueue {
     this.length--;
   }
 
-  shift(): Lease | undefined {
-    const lease = this.#first;
-    if (lease !== undefined) this.remove(lease);
-    return lease;
-  }
-
   stop(): void {
     clearTimeout(this.#timer);
   }

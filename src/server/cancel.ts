@@ -2,6 +2,9 @@
 import { connect } from 'node:net';
 import { cancelRequest } from '../wire/frontend.ts';
 
+/** SQLSTATE of a statement that a cancel has ended. */
+export const QUERY_CANCELED = '57014';
+
 /**
  * Cancels what the server process `pid` runs. The server closes the connection after it has sent the signal: then, or
  * when the request could not be sent at all, `settled` is called with undefined. A request that was sent and is not

@@ -173,7 +173,7 @@ export class ServerConnection {
 
   /** Passes on what pglynx answers itself, where its turn has come. */
   passLocal(exchange: Exchange): void {
-    if (this.queue.head !== exchange) return;
+    if (!this.isHead(exchange)) return;
     for (let local = exchange.takeLocal(); local !== undefined; local = exchange.takeLocal()) {
       this.#run.flush();
       if (!exchange.silent) exchange.owner.reply(local);
@@ -222,7 +222,7 @@ export class ServerConnection {
 
   /** Cancels an exchange now, or when its turn comes. */
   cancelExchange(exchange: Exchange): void {
-    if (exchange === this.queue.head) this.cancel();
+    if (this.isHead(exchange)) this.cancel();
     else exchange.canceled = true;
   }
 
