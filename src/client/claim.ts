@@ -52,8 +52,8 @@ export class Claim implements LeaseOwner {
     this.#cluster?.lease(this.lease);
   }
 
-  /** The same, of another server than `failed`. */
-  elsewhere(failed: LeaseSource): void {
+  /** The same, of another server than those that `failed`, or than the last if all have. */
+  elsewhere(failed: readonly LeaseSource[]): void {
     this.#cluster?.leaseElsewhere(this.lease, failed);
   }
 

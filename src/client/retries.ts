@@ -34,13 +34,15 @@ const SHARED_MAX = 3;
 const ENDS_MAX = 2;
 
 export class Retries {
-  /** Whether the client has asked to cancel the batch. */
+  /** Whether the client has asked to cancel the batch that is under way. */
   canceled = false;
 
   readonly #owner: RetriedOwner;
   #attempts = 0;
   /** How often a server has ended it with an error that another might not. */
   #ends = 0;
+  /** Servers that did not bring it to its end. */
+  #failed: LeaseSource[] = [];
 
   constructor(owner: RetriedOwner) {
     this.#owner = owner;
@@ -51,6 +53,7 @@ export class Retries {
     this.canceled = false;
     this.#attempts = 0;
     this.#ends = 0;
+    if (this.#failed.length > 0) this.#failed = [];
   }
 
   /** Whether the batch may be sent once more, should it not take place. */
@@ -111,6 +114,7 @@ export class Retries {
     const { isFree } = routing;
     routing.rescued(batch.demand, refused, pool);
     if (crash !== undefined) pool.lost(crash);
+    this.#failed = [...this.#failed.filter(failed => failed !== pool), pool];
     this.#owner.letGo();
     batch.assume(undefined);
     // A server that was lost without a word may be lost again before it is back; who ends a read means it in the end.
@@ -120,7 +124,7 @@ export class Retries {
     if (refused) claim.lease.role = 'primary';
     else if (isFree) claim.lease.role = 'any';
     this.#owner.waits();
-    if (refused || (isFree && cluster.hasOther(pool))) claim.elsewhere(pool);
+    if (refused || (isFree && cluster.hasOther(pool))) claim.elsewhere(this.#failed);
     else claim.again();
   }
 

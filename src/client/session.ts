@@ -199,7 +199,7 @@ export class Session
   }
 
   cancel(): void {
-    this.retries.canceled = true;
+    this.retries.canceled = this.phase !== 'idle';
     if (this.phase === 'active') this.connection?.cancelExchange(this.exchange);
     else if (this.phase === 'waiting' && this.connection === undefined) {
       this.claim.withdraw();
@@ -306,6 +306,7 @@ export class Session
     this.tally.exchangeEnded(status, this.#limits.began_at, now, this.connection, this.pool);
     if (status === STATUS.idle) this.routing.transactionEnded(now);
     this.batch.clear();
+    this.retries.canceled = false;
     if (this.phase === 'closed') return this.release();
     this.#to('idle');
     if (status !== STATUS.idle && this.shared) return this.#break();
@@ -415,7 +416,7 @@ export class Session
     this.#replies.begin(isApart && batch.isWhole && this.retries.left, isRescuable);
     this.routing.sent(batch.demand, begins && batch.isWhole, this.tally, this.#limits.began_at);
     forwardBatch(batch, connection, exchange);
-    if (begins && this.shared && this.retries.canceled) connection.cancelExchange(exchange);
+    if (begins && this.retries.canceled) connection.cancelExchange(exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();
   }
 

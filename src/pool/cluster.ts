@@ -137,10 +137,11 @@ export class Cluster implements PoolOwner<Pool> {
   }
 
   /** The same, but not of the server that failed it. */
-  leaseElsewhere(lease: Lease, failed: LeaseSource): void {
+  leaseElsewhere(lease: Lease, failed: readonly LeaseSource[]): void {
     const now = performance.now();
     lease.since = now;
-    lease.tried = [failed];
+    const isAnyLeft = failed.length < (this.shards[lease.shard]?.length ?? 0);
+    lease.tried = failed.slice(isAnyLeft ? 0 : -1);
     lease.cause = 'it failed a read, which was to run elsewhere';
     this.#place(lease, now);
   }

@@ -1,6 +1,8 @@
 /** The cancel requests under way to one server process. */
 import { sendCancel } from './cancel.ts';
 
+const AGAIN_MS = 50;
+
 export class Cancels {
   #pending = 0;
   readonly #waiting: (() => void)[] = [];
@@ -23,6 +25,11 @@ export class Cancels {
       if (failure !== undefined) failed(failure);
       if (this.#pending === 0) this.release();
     });
+  }
+
+  /** Calls back when a statement that goes on is to be canceled once more: a server takes no notice before it has begun. */
+  later(callback: () => void): void {
+    setTimeout(callback, AGAIN_MS).unref();
   }
 
   /** Calls back when none is under way any more: now, if none is. */

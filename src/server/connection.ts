@@ -222,8 +222,12 @@ export class ServerConnection {
 
   /** Cancels an exchange now, or when its turn comes. */
   cancelExchange(exchange: Exchange): void {
-    if (this.isHead(exchange)) this.cancel();
-    else exchange.canceled = true;
+    exchange.canceled = true;
+    if (!this.isHead(exchange)) return;
+    this.cancel();
+    this.#cancels.later(() => {
+      if (this.isHead(exchange) && exchange.canceled) this.cancel();
+    });
   }
 
   /** Calls back when no cancel is under way any more: now, if none is. */
@@ -410,7 +414,7 @@ export class ServerConnection {
     exchange.owner.exchangeEnded(this.status);
     const next = this.queue.head;
     if (next === undefined) return;
-    if (next.canceled) this.cancel();
+    if (next.canceled) this.cancelExchange(next);
     if (!next.sealed) this.passLocal(next);
   }
 

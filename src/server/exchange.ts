@@ -167,7 +167,7 @@ export class Exchange {
   torn = false;
   /** Whether a simple query or function call follows an Execute without a Sync in between. */
   mixed = false;
-  /** Whether it is to be canceled when its turn comes. */
+  /** Whether what the server works on, or has yet to begin, is to be canceled. */
   canceled = false;
   /** What the server has seen of it, once the connection has ended. */
   fate: Fate = 'unknown';
@@ -306,6 +306,7 @@ export class Exchange {
   /** An ErrorResponse; `skip` when the server skips to the next Sync after it. */
   fail(skip: boolean): void {
     this.failed = true;
+    this.canceled = false;
     this.copyIn = false;
     if (this.#copying && this.#find(OWED.copySync, this.#head) < this.#end) this.#count();
     else if (skip) {
@@ -369,6 +370,7 @@ export class Exchange {
   /** A ReadyForQuery that settles; true when the exchange is over with it. */
   end(): boolean {
     this.skipping = this.failed && this.head === OWED.syncInjected && this.#counted < 2;
+    this.canceled = false;
     this.settle();
     this.#passCopy();
     return this.settled;

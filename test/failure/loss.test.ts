@@ -137,8 +137,10 @@ for (const [way, end] of Object.entries(WAYS)) {
           assert.equal(errorOf(received), undefined);
           assert.deepEqual(rowsOf(received), ROWS);
           assert.equal(typesOf(received), TYPES[form]);
-          assert.equal(replays(proxy), 1);
-          assert.equal(proxy.log.filter(({ msg }) => /lost with its server/.test(String(msg))).length, 1);
+          // What ends it on one replica may do so on the other too.
+          const most = way.includes('recovery') ? 2 : 1;
+          assert.ok(replays(proxy) >= 1 && replays(proxy) <= most, `${replays(proxy)} replays`);
+          assert.equal(proxy.log.filter(({ msg }) => /lost with its server/.test(String(msg))).length, replays(proxy));
           assert.deepEqual(rowsOf(await client.query('SELECT 7')), [['7']]);
         } finally {
           await undo();

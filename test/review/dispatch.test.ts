@@ -271,3 +271,40 @@ test('a cancel is not forgotten when its statement is sent again', async () => {
   );
   assert.equal(errorOf(await second.ready())?.code, '57014');
 });
+
+/** Runs `work` while the server process of `query` takes no notice of anything. */
+async function frozen(query: string, work: () => Promise<unknown>): Promise<void> {
+  const [{ pid }] = await cluster.sql(`SELECT pid FROM pg_stat_activity WHERE query = '${query}'`);
+  process.kill(Number(pid), 'SIGSTOP');
+  try {
+    await work();
+  } finally {
+    process.kill(Number(pid), 'SIGCONT');
+  }
+}
+
+for (const multiplexing of ['auto', 'off']) {
+  test(`a cancel that comes before the server has begun is not lost, multiplexing ${multiplexing}`, async () => {
+    await using proxy = await start({ pool_size: 1, multiplexing });
+    await using client = await proxy.raw();
+    await client.query('SELECT 4711');
+    await frozen('SELECT 4711', async () => {
+      client.send(query('SELECT pg_sleep(5)'));
+      await sleep(50);
+      await cancel({ port: proxy.port }, client);
+    });
+    assert.equal(errorOf(await client.ready())?.code, '57014');
+    await sleep(100);
+    assert.equal(errorOf(await client.query('SELECT pg_sleep(0.2)')), undefined);
+  });
+}
+
+test('a cancel between the statements of a transaction ends neither', async () => {
+  await using proxy = await start({ pool_size: 1 });
+  await using client = await proxy.raw();
+  await client.query('BEGIN');
+  await client.query('SELECT 1');
+  await cancel({ port: proxy.port }, client);
+  assert.equal(errorOf(await client.query('SELECT pg_sleep(0.2)')), undefined);
+  await client.query('COMMIT');
+});
