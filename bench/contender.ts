@@ -123,6 +123,16 @@ servers = [["${setup.host}", ${setup.port}, "primary"]]
   return { name, port, ...pidOf(child), modeFor: mode => mode, stop: () => stop(child) };
 }
 
+/** What any proxy in Node takes at the least: it passes bytes on, with a server connection for each client. */
+export async function relay(setup: Setup): Promise<Contender> {
+  const { host, port: to } = setup;
+  const port = await freePort();
+  const args = ['bench/relay.ts', host, `${to}`, `${port}`];
+  const name = 'bytes in Node';
+  const child = await launch(setup, name, port, process.execPath, args, { cwd: join(import.meta.dirname, '..') });
+  return { name, port, ...pidOf(child), modeFor: mode => mode, stop: () => stop(child) };
+}
+
 /** Starts a program and returns when it listens. */
 async function launch(
   { guard, folder, host }: Setup,

@@ -15,7 +15,7 @@ import { parseDispatchOptions } from './options.ts';
 
 const SCALE = 10;
 /** More than the contenders of any case have together. */
-const CONNECTIONS = 40;
+const CONNECTIONS = 56;
 
 /** Runs the cases and prints each as soon as it is done, or all as JSON at the end. */
 export async function dispatchBench(args: readonly string[]): Promise<void> {

@@ -58,6 +58,7 @@ export const CASES: readonly Case[] = [
     connections: 8,
     workload: TPC_B,
     sampling_rate: 1,
+    relays: true,
     targets: { tps_ratio: { bound: 'at least', limit: 0.95 } },
   }),
 ];

@@ -1,5 +1,5 @@
 /** A case where pgbench runs against PgBouncer and pglynx, and the ratios say it all. */
-import type { Contender } from '../contender.ts';
+import { type Contender, relay } from '../contender.ts';
 import type { Load, Mode } from '../pgbench.ts';
 import { type Medians, mediansOf, type Result, YARDSTICK } from '../report.ts';
 import { runOnce } from '../rounds.ts';
@@ -27,6 +27,8 @@ export interface Duel extends Pick<Load, 'clients' | 'workload' | 'sampling_rate
   readonly mode: Mode;
   readonly connections: number;
   readonly targets: Targets;
+  /** Whether what any proxy in Node takes is measured too. */
+  readonly relays?: boolean;
 }
 
 const WHAT: Readonly<Record<Ratio, string>> = {
@@ -41,7 +43,8 @@ export function duelCase(duel: Duel): Case {
 }
 
 function fight(stage: Stage, duel: Duel): Promise<Outcome> {
-  return withContenders({ ...stage, ...duel }, rivals(stage), contenders => contest(stage, duel, contenders));
+  const starters = duel.relays ? [...rivals(stage), relay] : rivals(stage);
+  return withContenders({ ...stage, ...duel }, starters, contenders => contest(stage, duel, contenders));
 }
 
 /** Runs contenders that have been started. */
