@@ -8,6 +8,7 @@ import { PoolAverages, PoolCounters } from '../stats/counters.ts';
 import type { PoolAddress } from './address.ts';
 import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
 import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher.ts';
+import { IdleConnections } from './idle.ts';
 import type { Lease, LeaseSource } from './lease.ts';
 import { Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
@@ -45,7 +46,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   readonly #owner: PoolOwner<Pool>;
   /** When connections were leased that are not free again. */
   readonly #leased_at = new Map<ServerConnection, number>();
-  readonly #idle: ServerConnection[] = [];
+  readonly #idle: IdleConnections;
   readonly #dispatcher: Dispatcher;
   readonly #waiters: WaitQueue;
   readonly #opener: Opener;
@@ -58,6 +59,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.weight = weight;
     this.settings = settings;
     this.#owner = owner;
+    this.#idle = new IdleConnections(settings.server_round_robin);
     this.#opener = new Opener(this, settings.server_lifetime);
     this.#dispatcher = new Dispatcher(settings, this);
     this.#waiters = new WaitQueue(settings.connect_timeout, lease => this.#expire(lease));
@@ -128,7 +130,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Serves `lease` with a connection of its own now, or when its turn comes. */
   lease(lease: Lease, now: number): void {
     lease.pool = this;
-    const connection = this.#waiters.length === 0 ? this.#takeIdle(lease) : undefined;
+    const connection = this.#waiters.length === 0 ? this.#idle.take(lease) : undefined;
     if (connection === undefined) this.#wait(lease, now);
     else this.#use(connection, lease, now);
   }
@@ -136,7 +138,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Serves `lease` with a place on a shared connection now, or when its turn comes. */
   dispatch(lease: Lease, now: number): void {
     lease.pool = this;
-    const connection = this.#takeIdle(lease);
+    const connection = this.#idle.take(lease);
     if (connection !== undefined) return this.#use(connection, lease, now);
     const shared = this.#dispatcher.best(lease.profile, now);
     if (shared === undefined) return this.#wait(lease, now);
@@ -190,7 +192,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Closes what is too old or idle for too long, and opens what min_pool_size asks for. */
   maintain(now: number): void {
     const { idle_timeout, min_pool_size } = this.settings;
-    for (const connection of [...this.#idle]) {
+    for (const connection of this.#idle.list()) {
       if (now > connection.expires_at) this.#drop(connection, 'server_lifetime is over');
       else if (now - connection.used_at > idle_timeout && this.connections.size > min_pool_size) {
         this.#drop(connection, 'idle_timeout is over');
@@ -203,7 +205,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits is still served. */
   retire(): void {
     this.#retired = true;
-    for (const connection of [...this.#idle]) this.#drop(connection, 'the pool was taken out of the configuration');
+    for (const connection of this.#idle.list()) this.#drop(connection, 'the pool was taken out of the configuration');
   }
 
   /** Closes every connection, whoever uses it. */
@@ -225,8 +227,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.connections.delete(connection);
     this.#leased_at.delete(connection);
     this.#dispatcher.forget(connection);
-    const at = this.#idle.indexOf(connection);
-    if (at !== -1) this.#idle.splice(at, 1);
+    this.#idle.remove(connection);
     this.counters.sent_bytes += connection.sent_bytes;
     this.counters.received_bytes += connection.counters.received_bytes;
     this.counters.write_count += connection.write_count;
@@ -286,19 +287,6 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     }
   }
 
-  #takeIdle({ startup, shareable, profile }: Lease): ServerConnection | undefined {
-    const idle = this.#idle;
-    if (idle.length === 0) return undefined;
-    if (shareable && !this.settings.server_round_robin) {
-      const own = idle.findLastIndex(connection => connection.profile === profile);
-      if (own !== -1) return idle.splice(own, 1)[0];
-    }
-    const fits = ({ options }: ServerConnection) => options.startup === startup;
-    const at = this.settings.server_round_robin ? idle.findIndex(fits) : idle.findLastIndex(fits);
-    if (at <= 0) return at === 0 ? idle.shift() : undefined;
-    return at === idle.length - 1 ? idle.pop() : idle.splice(at, 1)[0];
-  }
-
   /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
   #grow(): void {
     if (this.#destroyed || (this.connections.size > 0 && this.#opener.wasRefused)) return;
@@ -308,7 +296,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     for (let served = this.opening + soon; served > 0 && lease !== undefined; served--) lease = lease.next;
     for (; lease !== undefined; lease = lease.next) {
       if (!this.#hasRoom) {
-        const [unfit] = this.#idle;
+        const unfit = this.#idle.first;
         if (unfit === undefined) return;
         this.#drop(unfit, 'its place is needed for other startup settings');
         return;
@@ -370,12 +358,11 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       if (this.#waiters.length > 0) this.#dispatcher.watch();
     } else if (this.#retired) connection.close('the pool was taken out of the configuration');
     else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
-    else this.#idle.push(connection);
+    else this.#idle.add(connection);
   }
 
   #drop(connection: ServerConnection, cause: string): void {
-    const at = this.#idle.indexOf(connection);
-    if (at !== -1) this.#idle.splice(at, 1);
+    this.#idle.remove(connection);
     connection.close(cause);
   }
 
