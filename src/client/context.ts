@@ -1,4 +1,6 @@
 /** What a session is given: what its login found out, and what all sessions share. */
+
+import type { TlsFacts } from '../net/tls.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { Inspector } from '../routing/judge.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
@@ -9,6 +11,8 @@ export interface SessionLogin {
   readonly database: string;
   readonly user: string;
   readonly application_name: string;
+  /** Undefined when the connection is not encrypted. */
+  readonly tls: TlsFacts | undefined;
   readonly cluster: Cluster;
   readonly profile: SettingsProfile;
 }

@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { KeyCache } from '../auth/secret.ts';
 import { errorText, PgError, pgError } from '../errors.ts';
 import { Outbox } from '../net/outbox.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import { welcome } from '../pool/welcome.ts';
 import { startupSettings } from '../server/parameters.ts';
 import { AUTHENTICATION_OK, backendKeyData, errorResponse, parameterStatus, READY_IDLE } from '../wire/backend.ts';
@@ -25,6 +26,7 @@ export interface ConsoleLogin {
   readonly user: string;
   readonly database: string;
   readonly application_name: string;
+  readonly tls: TlsFacts | undefined;
 }
 
 /** What the listener needs of the process. */
@@ -149,7 +151,7 @@ export class Listener {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
-    const login = { id: this.#nextId++, user, database, application_name };
+    const login = { id: this.#nextId++, user, database, application_name, tls: channel.tls };
     const key = this.cancelKeys.issue(relay);
     const console = this.#context.openConsole(socket, framer, outbox, login, () => this.cancelKeys.revoke(key));
     relay.client = console;
@@ -170,7 +172,7 @@ export class Listener {
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
     const key = this.cancelKeys.issue(relay);
-    const login = { id: this.#nextId++, database, user, application_name, cluster, profile };
+    const login = { id: this.#nextId++, database, user, application_name, tls: channel.tls, cluster, profile };
     const session = new Session(socket, framer, outbox, login, {
       inspector: this.#context.inspector,
       clusterFor: this.#context.clusterFor,

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { LeaseSource } from '../pool/lease.ts';
 import type { Router } from '../routing/router.ts';
@@ -48,6 +49,7 @@ export class Session
   readonly id: number;
   readonly database: string;
   readonly user: string;
+  readonly tls: TlsFacts | undefined;
   readonly counters = new ClientCounters();
   readonly connected_at = performance.now();
   readonly statements = new ClientStatements();
@@ -81,6 +83,7 @@ export class Session
     this.id = login.id;
     this.database = login.database;
     this.user = login.user;
+    this.tls = login.tls;
     this.settings = new ClientSettings(profile, login.application_name, cluster);
     this.routing = new ClientRouting(context.inspector, this.settings, cluster);
     this.commands = new Commands(this);

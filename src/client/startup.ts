@@ -5,6 +5,7 @@ import { SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
 import { PgError, pgError } from '../errors.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { AUTHENTICATION, FRONTEND, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
@@ -37,6 +38,8 @@ export class StartupAborted extends Error {}
 
 /** Reads a socket during login: first packets without a type byte, then messages. */
 export class StartupChannel {
+  /** Undefined while nothing is encrypted. */
+  tls: TlsFacts | undefined;
   readonly #reader: MessageReader;
   readonly #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);

@@ -1,0 +1,18 @@
+/** What is known of an encrypted connection, for those who decide and for those who show. */
+
+/** The certificate that a client has shown, which one of `tls_client_ca` has signed. */
+export interface ClientCertificate {
+  /** The subject's common name. */
+  readonly cn: string | undefined;
+  /** The whole subject, `CN=alice,O=Example` as in RFC 2253. */
+  readonly dn: string;
+}
+
+/** One encrypted connection; of one that is not there is none. */
+export interface TlsFacts {
+  /** `TLSv1.3`, say. */
+  readonly version: string;
+  readonly cipher: string;
+  /** Of a client only. */
+  readonly certificate: ClientCertificate | undefined;
+}
