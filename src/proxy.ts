@@ -22,6 +22,7 @@ import { shardingKey } from './routing/values.ts';
 import { ProfileCatalog } from './server/parameters.ts';
 import { Analyzer } from './sql/cache.ts';
 import { AVERAGE_WINDOW_S } from './stats/counters.ts';
+import { Ledger } from './stats/ledger.ts';
 import { VERSION } from './version.ts';
 
 /** What a proxy needs besides its configuration. */
@@ -44,6 +45,7 @@ export function createProxy(loaded: LoadedConfig, options: ProxyOptions): PgProx
 
 export class PgProxy implements ControlPlane {
   readonly version = VERSION;
+  readonly ledger = new Ledger();
   readonly #log: Logger;
   readonly #shutdown: () => void;
   readonly #keys = new KeyCache(randomBytes(32));
@@ -68,6 +70,7 @@ export class PgProxy implements ControlPlane {
       profiles: new ProfileCatalog(),
       log: logger,
       keepalive_idle_s: loaded.config.general.tcp_keepalives_idle,
+      ledger: this.ledger,
     });
   }
 
@@ -195,8 +198,10 @@ export class PgProxy implements ControlPlane {
       refusal: isAdmin => (this.#draining !== undefined && !isAdmin ? pgError('cannot_connect_now') : undefined),
       connected: session => this.#connected(session),
       disconnected: (session, cause) => this.#disconnected(session, cause),
-      loginFailed: (address, error) =>
-        this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`),
+      loginFailed: (address, error) => {
+        this.ledger.loginFailed(error.sqlstate);
+        this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`);
+      },
       acceptFailed: error => this.#log.error(`A client could not connect: ${error.message}`),
     };
   }
@@ -220,6 +225,7 @@ export class PgProxy implements ControlPlane {
 
   #connected(session: Session): void {
     this.#sessions.add(session);
+    session.cluster.account.client_count++;
     const { id, database, user } = session;
     const level = this.#loaded.config.general.log_client_connections ? 'info' : 'debug';
     this.#log[level]({ client: id, database, user }, 'Client connected');
@@ -228,6 +234,7 @@ export class PgProxy implements ControlPlane {
 
   #disconnected(session: Session, cause: string): void {
     this.#sessions.delete(session);
+    session.cluster.account.client_errors += session.counters.error_count;
     const { id, database, user, connected_at } = session;
     const duration_ms = Math.round(performance.now() - connected_at);
     const level = this.#loaded.config.general.log_client_disconnections ? 'info' : 'debug';
@@ -275,7 +282,7 @@ export async function explainText(
   const profiles = new ProfileCatalog();
   const nobody = { info: () => undefined, warn: () => undefined };
   const keys = new KeyCache(randomBytes(32));
-  const cluster = new Cluster(settings, { keys, profiles, log: nobody, keepalive_idle_s: 0 });
+  const cluster = new Cluster(settings, { keys, profiles, log: nobody, keepalive_idle_s: 0, ledger: new Ledger() });
   const client = new ClientSettings(profiles.defaults, '', cluster);
   const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
   const bytes = Buffer.from(text);

@@ -191,7 +191,12 @@ const servers = table(connectionsOf, [
 
 function statsOf(control: ControlPlane) {
   return poolsOf(control).map(({ cluster, pool }) => {
-    return { settings: cluster.settings, name: pool.address.name, totals: pool.totals(), averages: pool.averages };
+    return {
+      settings: cluster.settings,
+      name: pool.address.name,
+      totals: pool.account.totals(),
+      averages: pool.account.averages,
+    };
   });
 }
 

@@ -12,6 +12,7 @@ import { Router } from '../routing/router.ts';
 import type { StatementCatalog } from '../server/prepared.ts';
 import type { Judgement } from '../sql/catalog.ts';
 import { EFFECT, type ReasonCode, type Statement } from '../sql/statement.ts';
+import type { RouteCount } from '../stats/ledger.ts';
 import { errorFields } from '../wire/backend.ts';
 import type { Opening } from './opening.ts';
 import { isRefusal } from './refusal.ts';
@@ -45,6 +46,9 @@ export class ClientRouting {
   readonly #written = new Set<string>();
   #writesMore = false;
   #ddl = false;
+  /** The route that was counted last, and where. */
+  #counted: Route | undefined;
+  #count: RouteCount | undefined;
   /** The statement of the exchange under way, if there is one only. */
   #only: Statement | undefined;
 
@@ -94,7 +98,7 @@ export class ClientRouting {
   /** The route of a batch, or why it must not run. */
   find(demand: Demand, open: boolean, session: boolean): Route | PgError {
     const route = this.router.route(demand, { open, session, stale: this.#stale(demand) });
-    if (!(route instanceof PgError)) this.route = route;
+    if (!(route instanceof PgError)) this.#take(route);
     return route;
   }
 
@@ -194,7 +198,7 @@ export class ClientRouting {
     const { route } = this;
     const [first] = demand.judged;
     const role = refused ? 'primary' : 'any';
-    if (route !== undefined) this.route = { ...route, role: this.isFree ? role : route.role, reason: 'replayed' };
+    if (route !== undefined) this.#take({ ...route, role: this.isFree ? role : route.role, reason: 'replayed' });
     if (first === undefined) return;
     // Nothing has been answered, so it was the first.
     if (refused) this.#cluster.directory.refused.add(first.statement);
@@ -206,6 +210,16 @@ export class ClientRouting {
   explain(buffer: Buffer, start: number, end: number, moment: ExplainMoment): string[][] {
     const judge = new Judge(this.#inspector, this.#settings, this.#cluster.directory);
     return explainRoute({ cluster: this.#cluster, router: this.router, judge, ...moment }, buffer, start, end);
+  }
+
+  /** The batch takes this route, most often the one of the batch before. */
+  #take(route: Route): void {
+    this.route = route;
+    if (this.#count === undefined || this.#counted !== route) {
+      this.#count = this.#cluster.account.route(route.role, route.reason);
+      this.#counted = route;
+    }
+    this.#count.count++;
   }
 
   #note(activity: Activity, now: number): void {

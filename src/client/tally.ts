@@ -44,12 +44,15 @@ export class Tally {
     }
     this.#timeUse(query_time_us);
     if (pool === undefined) return;
-    const { counters } = pool;
+    const { counters, times } = pool;
     counters.query_count++;
     counters.query_time_us += query_time_us;
+    times.query.observe(query_time_us);
     if (inTransaction) return;
+    const xact_time_us = (now - this.xact_started_at) * 1000;
     counters.xact_count++;
-    counters.xact_time_us += (now - this.xact_started_at) * 1000;
+    counters.xact_time_us += xact_time_us;
+    times.xact.observe(xact_time_us);
     this.xact_started_at = now;
   }
 

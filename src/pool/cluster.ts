@@ -10,7 +10,9 @@ import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
 import { StatementCatalog } from '../server/prepared.ts';
 import { type Catalog, NO_ROWS } from '../sql/catalog.ts';
 import type { Statement } from '../sql/statement.ts';
+import type { ClusterAccount, Ledger, ServerAccount } from '../stats/ledger.ts';
 import type { Activity } from './activity.ts';
+import type { PoolAddress } from './address.ts';
 import { choose, serves } from './balancer.ts';
 import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
@@ -32,6 +34,7 @@ export interface ClusterContext {
   readonly profiles: ProfileCatalog;
   readonly log: ClusterLog;
   readonly keepalive_idle_s: number;
+  readonly ledger: Ledger;
 }
 
 /** Definitions of prepared statements kept for sharing, in entries and bytes. */
@@ -44,6 +47,8 @@ export class Cluster implements PoolOwner<Pool> {
   readonly bans: BanList;
   readonly statements = new StatementCatalog(STATEMENTS_MAX, STATEMENTS_LENGTH_MAX);
   readonly context: ClusterContext;
+  /** What its clients have done, also before a reload made this cluster. */
+  readonly account: ClusterAccount;
   /** Set when a reload replaced or removed it: sessions look for the new one before their next statement. */
   retired = false;
   /** What a server, the primary if there is one, reports of its settings when nothing was asked of it. */
@@ -63,6 +68,7 @@ export class Cluster implements PoolOwner<Pool> {
   constructor(settings: ClusterSettings, context: ClusterContext, activity?: Activity, before?: Cluster) {
     this.settings = settings;
     this.context = context;
+    this.account = context.ledger.cluster(settings.database, settings.username);
     this.activity = settings.activity.enabled ? activity : undefined;
     this.bans = new BanList(settings.ban_time);
     this.shards = settings.shards.map(shard => {
@@ -202,7 +208,7 @@ export class Cluster implements PoolOwner<Pool> {
 
   /** Closes a window of averages in every pool. */
   rollAverages(window_s: number): void {
-    for (const pool of this.pools) pool.averages.roll(pool.totals(), window_s);
+    for (const { account } of this.pools) account.averages.roll(account.totals(), window_s);
   }
 
   /** Ends all pools: those of clients still at work when they are done. */
@@ -227,6 +233,12 @@ export class Cluster implements PoolOwner<Pool> {
       keepalive_idle_s: this.context.keepalive_idle_s,
       statements_max: prepared_statements_cache_size,
     };
+  }
+
+  accountOf({ shard, role, host, port, index, database }: PoolAddress): ServerAccount {
+    const { database: name, username: user } = this.settings;
+    const server = { shard, role, host, port, index, server_database: database };
+    return this.context.ledger.server({ database: name, user, ...server });
   }
 
   serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean {

@@ -29,6 +29,7 @@ export class BanList {
   ban(pool: Pool, reason: FailureReason, cause: string, now: number): boolean {
     if (pool.address.role === 'primary') return false;
     const known = this.#bans.has(pool);
+    if (!known) pool.account.banned(reason);
     this.#bans.set(pool, { reason, cause, at: now, ban_time_s: this.#ban_time_s });
     return !known;
   }

@@ -4,6 +4,7 @@ import type { ServerConnection } from '../server/connection.ts';
 import type { Share } from '../server/load.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import type { PoolCounters } from '../stats/counters.ts';
+import type { PoolTimes } from '../stats/ledger.ts';
 import type { PoolAddress } from './address.ts';
 
 /** Which servers may serve. */
@@ -13,6 +14,7 @@ export type Role = 'primary' | 'replica' | 'any';
 export interface LeaseSource {
   readonly address: PoolAddress;
   readonly counters: PoolCounters;
+  readonly times: PoolTimes;
   readonly connections: ReadonlySet<ServerConnection>;
   /** Takes the connection back. */
   release(connection: ServerConnection): void;

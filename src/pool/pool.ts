@@ -4,7 +4,8 @@ import type { ConnectionOwner, ServerConnection } from '../server/connection.ts'
 import type { Share } from '../server/load.ts';
 import type { ServerLoginError } from '../server/login.ts';
 import { type SettingsProfile, settingsRefused } from '../server/parameters.ts';
-import { PoolAverages, PoolCounters } from '../stats/counters.ts';
+import type { PoolCounters } from '../stats/counters.ts';
+import type { PoolTimes, ServerAccount } from '../stats/ledger.ts';
 import type { PoolAddress } from './address.ts';
 import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
 import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher.ts';
@@ -33,8 +34,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** The server's share of what several could serve. */
   readonly weight: number;
   readonly settings: PoolSettings;
-  readonly counters = new PoolCounters();
-  readonly averages = new PoolAverages();
+  /** What its server has done for its database and user, also before a reload made this pool. */
+  readonly account: ServerAccount;
+  readonly counters: PoolCounters;
+  readonly times: PoolTimes;
   readonly connections = new Set<ServerConnection>();
   /** Set after a ban: connections must pass a health check before they are used again. */
   suspect = false;
@@ -59,6 +62,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.weight = weight;
     this.settings = settings;
     this.#owner = owner;
+    this.account = owner.accountOf(address);
+    this.counters = this.account.counters;
+    this.times = this.account.times;
     this.#idle = new IdleConnections(settings.server_round_robin);
     this.#opener = new Opener(this, settings.server_lifetime);
     this.#dispatcher = new Dispatcher(settings, this);
@@ -94,15 +100,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     return first === undefined ? 0 : now - first.since;
   }
 
-  /** The counters with what open connections have moved so far. */
-  totals(): PoolCounters {
-    const totals = Object.assign(new PoolCounters(), this.counters);
-    for (const connection of this.connections) {
-      totals.sent_bytes += connection.sent_bytes;
-      totals.received_bytes += connection.counters.received_bytes;
-      totals.write_count += connection.write_count;
-    }
-    return totals;
+  /** Why its server cannot be reached, as far as is known: there is no connection, and the last attempt failed. */
+  get unreachable(): string | undefined {
+    return this.connections.size > 0 ? undefined : this.#opener.refusal;
   }
 
   /** Clients that are served, cleaned up after, or wait. */
@@ -204,6 +204,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits is still served. */
   retire(): void {
+    if (!this.#retired) this.account.holders--;
     this.#retired = true;
     for (const connection of this.#idle.list()) this.#drop(connection, 'the pool was taken out of the configuration');
   }
@@ -222,15 +223,18 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#openUpTo(Math.max(1, this.settings.min_pool_size));
   }
 
+  /** Tries a server that could not be reached, unless that was a moment ago. */
+  probe(): void {
+    if (this.unreachable !== undefined && !this.#opener.wasRefused) this.warmUp();
+  }
+
   connectionClosed(connection: ServerConnection, cause: string, isTold: boolean): void {
     if (isTold) this.#opener.serverLeft();
     this.connections.delete(connection);
     this.#leased_at.delete(connection);
     this.#dispatcher.forget(connection);
     this.#idle.remove(connection);
-    this.counters.sent_bytes += connection.sent_bytes;
-    this.counters.received_bytes += connection.counters.received_bytes;
-    this.counters.write_count += connection.write_count;
+    this.account.closed(connection);
     this.#owner.connectionClosed(this, connection, cause);
     this.#grow();
     this.#reserve();
@@ -239,7 +243,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   #grant(lease: Lease, connection: ServerConnection, now: number): void {
     lease.pool = undefined;
     lease.granted_at = now;
-    this.counters.wait_time_us += (now - lease.since) * 1000;
+    const wait_us = (now - lease.since) * 1000;
+    this.counters.wait_time_us += wait_us;
+    this.times.wait.observe(wait_us);
     lease.shared = lease.shareable;
     if (lease.shared) {
       lease.sent_at = now;
@@ -318,6 +324,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     if (this.#destroyed) return connection.close(SHUTTING_DOWN);
     connection.owner = this;
     this.connections.add(connection);
+    this.account.opened(connection);
     this.suspect = false;
     this.#owner.connectionOpened(this, connection);
     this.#dispatcher.measure(connection);

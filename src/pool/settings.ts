@@ -2,6 +2,8 @@
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
+import type { ServerAccount } from '../stats/ledger.ts';
+import type { PoolAddress } from './address.ts';
 import type { DispatchSettings } from './dispatcher.ts';
 import type { Lease } from './lease.ts';
 
@@ -23,6 +25,8 @@ export interface PoolOwner<Pool> {
   /** How to open a connection with these startup settings. */
   connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
   readonly defaults: SettingsProfile;
+  /** Where it is counted what the pool does. */
+  accountOf(address: PoolAddress): ServerAccount;
   /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
   serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
   /** Whether no other pool could serve `lease` now. */

@@ -1,6 +1,6 @@
 /** Plain counters that every layer above adds to; exporters read them. Times are in microseconds, sizes in bytes. */
 
-/** What one pool (database, user, shard, server) has done since it was made. */
+/** What one server has done for one database and user. */
 export class PoolCounters {
   xact_count = 0;
   query_count = 0;
@@ -17,7 +17,38 @@ export class PoolCounters {
   moved_count = 0;
   /** Writes to sockets of servers, each of which may hold what many clients sent. */
   write_count = 0;
+  /** Connections opened. */
+  opened_count = 0;
+  /** Statements that a connection had, had not, or had to give up for others. */
+  prepare_hits = 0;
+  prepare_misses = 0;
+  prepare_evictions = 0;
+
+  /** Adds what another has counted. */
+  add(other: PoolCounters): void {
+    for (const name of COUNTED) this[name] += other[name];
+  }
 }
+
+/** The fields of {@link PoolCounters}. */
+const COUNTED = [
+  'xact_count',
+  'query_count',
+  'received_bytes',
+  'sent_bytes',
+  'xact_time_us',
+  'query_time_us',
+  'wait_time_us',
+  'errors',
+  'shared_count',
+  'leased_count',
+  'moved_count',
+  'write_count',
+  'opened_count',
+  'prepare_hits',
+  'prepare_misses',
+  'prepare_evictions',
+] as const;
 
 /** What one server connection has done. */
 export class ConnectionCounters {

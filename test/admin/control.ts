@@ -8,6 +8,7 @@ import { Cluster } from '../../src/pool/cluster.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
 import { ClientCounters } from '../../src/stats/counters.ts';
+import { Ledger } from '../../src/stats/ledger.ts';
 
 /** Two users on a primary with two replicas, and one on a database of two shards. */
 const CONFIG = `
@@ -57,7 +58,13 @@ export class TestControl implements ControlPlane {
 
   constructor() {
     const log = { info: () => {}, warn: () => {} };
-    const context = { keys: new KeyCache(Buffer.alloc(32)), profiles: new ProfileCatalog(), log, keepalive_idle_s: 5 };
+    const context = {
+      keys: new KeyCache(Buffer.alloc(32)),
+      profiles: new ProfileCatalog(),
+      log,
+      keepalive_idle_s: 5,
+      ledger: new Ledger(),
+    };
     this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));
   }
 

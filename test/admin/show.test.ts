@@ -249,7 +249,7 @@ suite('rows', () => {
       moved_count: 4,
       write_count: 7,
     });
-    pool.averages.roll(pool.totals(), 15);
+    pool.account.averages.roll(pool.account.totals(), 15);
     const row = rows(control, 'STATS').find(([name, , user]) => name === 'shop_shard_0_primary' && user === 'bob');
     assert.deepEqual(row, [
       ...['shop_shard_0_primary', 'shop', 'bob'],

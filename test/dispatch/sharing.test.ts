@@ -43,7 +43,7 @@ function poolOf(proxy: TestProxy) {
   return pool;
 }
 
-const counters = (proxy: TestProxy) => poolOf(proxy).totals();
+const counters = (proxy: TestProxy) => poolOf(proxy).account.totals();
 
 /** Sends a statement often enough that pglynx takes it for short. */
 async function known(client: RawClient, text: string): Promise<void> {

@@ -10,6 +10,7 @@ import { Cluster } from '../../src/pool/cluster.ts';
 import { Lease } from '../../src/pool/lease.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
+import { Ledger } from '../../src/stats/ledger.ts';
 import { DATABASE, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
 
 const MODES: readonly LoadBalancingMode[] = ['random', 'loc', 'p2c'];
@@ -172,7 +173,13 @@ pool_size = ${pool_size}
 database = "${DATABASE}"
 servers = [${lines.join(', ')}]`;
     const log = { info: () => {}, warn: () => {} };
-    const context = { keys: new KeyCache(Buffer.alloc(32)), profiles: new ProfileCatalog(), log, keepalive_idle_s: 5 };
+    const context = {
+      keys: new KeyCache(Buffer.alloc(32)),
+      profiles: new ProfileCatalog(),
+      log,
+      keepalive_idle_s: 5,
+      ledger: new Ledger(),
+    };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);
     return new Cluster(settings, context);
   }

@@ -6,6 +6,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
+import { Ledger } from '../../src/stats/ledger.ts';
 import { configText, type ProxyOptions } from '../proxy/index.ts';
 
 type Servers = Parameters<typeof configText>[0];
@@ -36,6 +37,7 @@ export class TestReader implements AsyncDisposable {
           warn: (_fields, text) => this.warnings.push(text),
         },
         keepalive_idle_s: 60,
+        ledger: new Ledger(),
       },
     );
     this.reader = new SchemaReader(this.cluster, columns);
