@@ -249,6 +249,13 @@ export const ERRORS = {
     severity: 'ERROR',
     message: '%s',
   },
+  show_only: {
+    sqlstate: '42501',
+    severity: 'ERROR',
+    message: 'this user may only SHOW',
+    hint: 'admin_username may do the rest.',
+    setting: 'general.admin_username',
+  },
   internal: {
     sqlstate: 'XX000',
     severity: 'FATAL',

@@ -7,10 +7,10 @@ import type { ClientView, ControlPlane } from './admin/control.ts';
 import { AdminSession } from './admin/session.ts';
 import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
+import { isAdminDatabase, Logins } from './client/logins.ts';
 import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
 import { ClientSettings } from './client/settings.ts';
-import type { Account } from './client/startup.ts';
 import { type ClusterSettings, clusterSettings } from './config/cluster.ts';
 import { diffConfigs } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
@@ -32,8 +32,6 @@ export interface ProxyOptions {
   readonly shutdown?: () => void;
 }
 
-/** Names under which clients reach the admin database. */
-const ADMIN_DATABASES: readonly string[] = ['pgcat', 'pgbouncer'];
 /** Milliseconds between looks at time limits of clients, and at the age of server connections. */
 const TICK_MS = 100;
 const MAINTAIN_MS = 1000;
@@ -53,6 +51,9 @@ export class PgProxy implements ControlPlane {
   readonly #consoles = new Set<AdminSession>();
   readonly #registry: Registry;
   readonly #console: Console;
+  /** For those who may only look. */
+  readonly #showConsole: Console;
+  readonly #logins: Logins;
   readonly #timers: NodeJS.Timeout[] = [];
   #loaded: LoadedConfig;
   #listener: Listener | undefined;
@@ -65,6 +66,7 @@ export class PgProxy implements ControlPlane {
     this.#log = logger;
     this.#shutdown = shutdown ?? (() => process.kill(process.pid, 'SIGINT'));
     this.#console = new Console(this);
+    this.#showConsole = new Console(this, true);
     this.#registry = new Registry({
       keys: this.#keys,
       profiles: new ProfileCatalog(),
@@ -72,6 +74,8 @@ export class PgProxy implements ControlPlane {
       keepalive_idle_s: loaded.config.general.tcp_keepalives_idle,
       ledger: this.ledger,
     });
+    const general = () => this.#loaded.config.general;
+    this.#logins = new Logins({ keys: this.#keys, registry: this.#registry, general });
   }
 
   /**
@@ -177,17 +181,17 @@ export class PgProxy implements ControlPlane {
     const general = () => this.#loaded.config.general;
     return {
       inspector,
-      keys: this.#keys,
       client_login_timeout: () => general().client_login_timeout,
       max_message_size: () => general().max_message_size,
       keepalive_idle_s: () => general().tcp_keepalives_idle,
       clusterFor: (database, user) => this.#registry.find(database, user),
-      account: (database, user) => this.#account(database, user),
-      isAdmin: database => ADMIN_DATABASES.includes(database),
+      authenticate: (channel, request) => this.#logins.authenticate(channel, request),
+      isAdmin: isAdminDatabase,
       adminParameters,
       openConsole: (socket, framer, outbox, login, ended) => {
         const parameters = adminParameters(login.application_name);
-        const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, this.#console, failure => {
+        const console = login.mayOnlyShow ? this.#showConsole : this.#console;
+        const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, console, failure => {
           if (failure !== undefined) this.#log.error(`an admin client ended on a fault: ${errorText(failure)}`);
           this.#consoles.delete(session);
           ended();
@@ -204,23 +208,6 @@ export class PgProxy implements ControlPlane {
       },
       acceptFailed: error => this.#log.error(`A client could not connect: ${error.message}`),
     };
-  }
-
-  /** Nobody learns from the exchange whether a user or a database exists: strangers get the one that others get. */
-  #account(database: string, user: string): Account {
-    const { general } = this.#loaded.config;
-    if (ADMIN_DATABASES.includes(database)) {
-      const password = user === general.admin_username ? general.admin_password : undefined;
-      return { auth_type: general.admin_auth_type, password };
-    }
-    const exact = this.#registry.find(database, user);
-    if (exact !== undefined) return exact.settings;
-    const clusters = [...this.#registry.clusters].map(({ settings }) => settings);
-    const knownDatabase = clusters.find(settings => settings.database === database);
-    const namesake = knownDatabase === undefined ? clusters.find(settings => settings.username === user) : undefined;
-    if (namesake !== undefined) return namesake;
-    const usual = (knownDatabase ?? clusters[0])?.auth_type;
-    return { auth_type: usual === 'scram-sha-256' ? usual : 'md5', password: undefined };
   }
 
   #connected(session: Session): void {

@@ -44,9 +44,12 @@ const SILENT: Outcome = { rows: [], notices: [] };
 
 export class Console {
   readonly #control: ControlPlane;
+  readonly #mayOnlyShow: boolean;
 
-  constructor(control: ControlPlane) {
+  /** `mayOnlyShow`: for clients that may look and change nothing. */
+  constructor(control: ControlPlane, mayOnlyShow = false) {
     this.#control = control;
+    this.#mayOnlyShow = mayOnlyShow;
   }
 
   /**
@@ -60,6 +63,7 @@ export class Console {
 
   #command(words: readonly string[], parameters: SessionParameters): Command {
     const [verb, object = ''] = words.map(word => word.toUpperCase());
+    if (this.#mayOnlyShow && verb !== 'SHOW' && verb !== 'SELECT') throw pgError('show_only');
     switch (verb) {
       case 'SHOW':
         return this.#show(object, parameters);

@@ -31,6 +31,12 @@ export interface ScramKeys {
   readonly serverKey: Buffer;
 }
 
+/** What a client has proved to know: enough to log in wherever the same verifier is kept. */
+export interface ProvenKeys extends ScramKeys {
+  readonly iterations: number;
+  readonly salt: Buffer;
+}
+
 /** The other side broke the exchange, or ended it. The message is fit for a log and for an ErrorResponse. */
 export class ScramError extends Error {
   override readonly name = 'ScramError';
@@ -69,6 +75,8 @@ export function formatVerifier({ iterations, salt, storedKey, serverKey }: Scram
 export class ScramServer {
   readonly #verifier: ScramVerifier;
   readonly #nonce: string;
+  /** Set when {@link final} has found the password to be right. */
+  proven: ProvenKeys | undefined;
   #expected: { header: string; nonce: string; transcript: string } | undefined;
 
   constructor(verifier: ScramVerifier, nonce: string) {
@@ -111,10 +119,11 @@ export class ScramServer {
     const proof = attributes.bytes('p', KEY_BYTES);
     attributes.end();
 
-    const { storedKey, serverKey } = this.#verifier;
+    const { storedKey, serverKey, salt, iterations } = this.#verifier;
     const transcript = `${expected.transcript},${withoutProof}`;
     const clientKey = xor(proof, hmac(storedKey, transcript));
     if (!timingSafeEqual(createHash('sha256').update(clientKey).digest(), storedKey)) return undefined;
+    this.proven = { clientKey, storedKey, serverKey, salt, iterations };
     return Buffer.from(`v=${hmac(serverKey, transcript).toString('base64')}`, 'latin1');
   }
 }

@@ -1,6 +1,5 @@
 /** Accepts clients: logs each in, within client_login_timeout, and hands it to a session, a console or the exit. */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { KeyCache } from '../auth/secret.ts';
 import { errorText, PgError, pgError } from '../errors.ts';
 import { Outbox } from '../net/outbox.ts';
 import type { TlsFacts } from '../net/tls.ts';
@@ -11,8 +10,9 @@ import { Framer } from '../wire/framer.ts';
 import { FRONTEND, LOGIN_MESSAGE_LENGTH_MAX, MESSAGE_LENGTH_MAX } from '../wire/protocol.ts';
 import { type Cancelable, type CancelKey, CancelKeys } from './cancel.ts';
 import type { SessionContext } from './context.ts';
+import type { Admission } from './logins.ts';
 import { Session } from './session.ts';
-import { type Account, authenticate, readStartup, StartupAborted, StartupChannel } from './startup.ts';
+import { type LoginRequest, readStartup, StartupAborted, StartupChannel } from './startup.ts';
 
 /** A client of the admin database, once logged in. */
 export interface ConsoleClient {
@@ -27,18 +27,22 @@ export interface ConsoleLogin {
   readonly database: string;
   readonly application_name: string;
   readonly tls: TlsFacts | undefined;
+  /** Whether it may look and change nothing. */
+  readonly mayOnlyShow: boolean;
 }
 
 /** What the listener needs of the process. */
 export interface ListenerContext extends Omit<SessionContext, 'ended'> {
-  readonly keys: KeyCache;
   /** Milliseconds. */
   readonly client_login_timeout: () => number;
   /** Bytes. */
   readonly max_message_size: () => number;
   readonly keepalive_idle_s: () => number;
-  /** How `user` proves itself for `database`; an account without a password when there is no such user. */
-  account(database: string, user: string): Account;
+  /**
+   * Has a client prove who it is.
+   * @throws PgError it did not, or may not come in
+   */
+  authenticate(channel: StartupChannel, request: LoginRequest): Promise<Admission>;
   isAdmin(database: string): boolean;
   /** ParameterStatus of the admin database. */
   adminParameters(application_name: string): ReadonlyMap<string, string>;
@@ -141,17 +145,18 @@ export class Listener {
     const isAdmin = this.#context.isAdmin(database);
     const refusal = this.#context.refusal(isAdmin);
     if (refusal !== undefined) throw refusal;
-    await authenticate(channel, user, this.#context.account(database, user), this.#context.keys);
+    const address = socket.remoteAddress;
+    const { mayOnlyShow } = await this.#context.authenticate(channel, { database, user, address, tls: channel.tls });
     const arrival = { socket, framer, channel, parameters, user, database };
-    if (isAdmin) this.#openConsole(arrival);
+    if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);
   }
 
-  #openConsole({ socket, framer, channel, parameters, user, database }: Arrival): void {
+  #openConsole({ socket, framer, channel, parameters, user, database }: Arrival, mayOnlyShow: boolean): void {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
-    const login = { id: this.#nextId++, user, database, application_name, tls: channel.tls };
+    const login = { id: this.#nextId++, user, database, application_name, tls: channel.tls, mayOnlyShow };
     const key = this.cancelKeys.issue(relay);
     const console = this.#context.openConsole(socket, framer, outbox, login, () => this.cancelKeys.revoke(key));
     relay.client = console;

@@ -1,7 +1,7 @@
 /** From a new socket to a logged-in client: startup packets, password exchange, welcome. Everything before is bounded. */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
+import { type ProvenKeys, SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
 import { PgError, pgError } from '../errors.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
@@ -13,11 +13,23 @@ import { AUTHENTICATION, FRONTEND, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } f
 /** How a client proves who it is. */
 export type AuthType = 'trust' | 'md5' | 'scram-sha-256';
 
+/** Who asks to be let in, and from where. */
+export interface LoginRequest {
+  readonly database: string;
+  readonly user: string;
+  /** Undefined for a Unix socket. */
+  readonly address: string | undefined;
+  /** Undefined when the connection is not encrypted. */
+  readonly tls: TlsFacts | undefined;
+}
+
 /** What is known of a user who wants to log in. */
 export interface Account {
   readonly auth_type: AuthType;
   /** Undefined for nobody: the exchange takes place and fails. */
   readonly password: string | undefined;
+  /** The password as it is by now, where it may have changed since it was read. */
+  refresh?(): Promise<string | undefined>;
 }
 
 /** What a startup packet asked for. */
@@ -165,7 +177,8 @@ function parsePairs(packet: Buffer): Map<string, string> {
 }
 
 /**
- * Has the client prove that it is `user`. An account without a password goes through the same exchange and fails.
+ * Has the client prove that it is `user`; undefined when nothing was to be proved by SCRAM. An account without a password
+ * goes through the same exchange and fails.
  * @throws PgError it did not, or broke the protocol
  */
 export async function authenticate(
@@ -173,21 +186,25 @@ export async function authenticate(
   user: string,
   account: Account,
   keys: KeyCache,
-): Promise<void> {
-  let passed = true;
-  if (account.auth_type === 'md5') passed = await authenticateMd5(channel, user, account.password);
-  else if (account.auth_type === 'scram-sha-256')
-    passed = await authenticateScram(channel, user, account.password, keys);
-  if (!passed) throw pgError('authentication_failed', user);
+): Promise<ProvenKeys | undefined> {
+  if (account.auth_type === 'scram-sha-256') {
+    const proven = await authenticateScram(channel, user, account.password, keys);
+    if (proven !== undefined) return proven;
+    // The exchange cannot begin anew with another salt; the client's next login finds what is fetched now.
+    await account.refresh?.();
+  } else if (account.auth_type === 'trust' || (await authenticateMd5(channel, user, account))) return undefined;
+  throw pgError('authentication_failed', user);
 }
 
-async function authenticateMd5(channel: StartupChannel, user: string, password: string | undefined): Promise<boolean> {
+async function authenticateMd5(channel: StartupChannel, user: string, account: Account): Promise<boolean> {
   const salt = randomBytes(4);
   channel.send(authentication(AUTHENTICATION.md5, salt));
   const body = await passwordMessage(channel);
   const end = body.indexOf(0);
   if (end === -1 || end !== body.length - 1) throw pgError('protocol_violation', 'invalid password packet size');
-  return checkMd5(user, password, salt, body.toString('latin1', 0, end));
+  const response = body.toString('latin1', 0, end);
+  if (checkMd5(user, account.password, salt, response)) return true;
+  return checkMd5(user, await account.refresh?.(), salt, response);
 }
 
 async function authenticateScram(
@@ -195,7 +212,7 @@ async function authenticateScram(
   user: string,
   password: string | undefined,
   keys: KeyCache,
-): Promise<boolean> {
+): Promise<ProvenKeys | undefined> {
   channel.send(authentication(AUTHENTICATION.sasl, Buffer.from(`${SCRAM_SHA_256}\0\0`)));
   const initial = await passwordMessage(channel);
   const nameEnd = initial.indexOf(0);
@@ -207,9 +224,9 @@ async function authenticateScram(
   try {
     channel.send(authentication(AUTHENTICATION.saslContinue, server.first(initial.subarray(nameEnd + 5))));
     const final = server.final(await passwordMessage(channel));
-    if (final === undefined) return false;
+    if (final === undefined) return undefined;
     channel.send(authentication(AUTHENTICATION.saslFinal, final));
-    return true;
+    return server.proven;
   } catch (error) {
     if (error instanceof ScramError) throw pgError('protocol_violation', error.message);
     throw error;

@@ -17,6 +17,7 @@ export function checkRules(file: Table): Notice[] {
   const report: Report = (path, message) => problems.push({ path, message });
   const general = isTable(file.general) ? file.general : {};
   checkTls(general, report);
+  checkStats(general, report);
   checkAuthQuery(general, ['general'], '', report);
   for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, general, name, report);
   return problems;
@@ -34,6 +35,16 @@ function checkTls(general: Table, report: Report): void {
     } catch (thrown) {
       report(['general', key], `names a file that cannot be read: ${errorText(thrown)}`);
     }
+  }
+}
+
+function checkStats(general: Table, report: Report): void {
+  const { stats_username, admin_username, admin_auth_type } = general;
+  if (stats_username === undefined) return;
+  if (stats_username === admin_username) report(['general', 'stats_username'], 'is admin_username, who may do more');
+  const proves = typeof admin_auth_type !== 'string' || /^(md5|scram.sha.256)$/i.test(admin_auth_type);
+  if (proves && !('stats_password' in general)) {
+    report(['general', 'stats_username'], 'needs stats_password (or stats_password_file)');
   }
 }
 

@@ -155,6 +155,23 @@ const logins = {
     reload: 'live',
     description: 'How `admin_username` logs in.',
   }),
+  stats_username: text().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'none',
+    description:
+      'Who else may log in to the admin database, as `admin_username` does, to SHOW and nothing else. pglynx only.',
+  }),
+  stats_password: z.string().optional().register(settingInfo, {
+    reload: 'live',
+    secret: true,
+    unset: 'required with `stats_username`',
+    description: 'Password of `stats_username`. `stats_password_file` may stand in its place. pglynx only.',
+  }),
+  stats_password_file: text().optional().register(settingInfo, {
+    reload: 'live',
+    unset: 'none',
+    description: 'File that holds `stats_password`. pglynx only.',
+  }),
   auth_query: text()
     .optional()
     .register(settingInfo, {

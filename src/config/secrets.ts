@@ -46,7 +46,7 @@ export function readPasswordFiles(file: Table): Notice[] {
       else table[key] = readPassword(source, path, problems);
     }
   };
-  read(file.general, ['general'], ['admin_password', 'auth_query_password']);
+  read(file.general, ['general'], ['admin_password', 'stats_password', 'auth_query_password']);
   for (const [name, pool] of tablesIn(file.pools)) {
     read(pool, ['pools', name], ['auth_query_password']);
     for (const [user, table] of tablesIn(pool.users)) {
