@@ -1,5 +1,8 @@
 /** What is known of an encrypted connection, for those who decide and for those who show. */
 
+/** The protocol that both sides name in ALPN, which direct TLS needs. */
+export const ALPN = 'postgresql';
+
 /** The certificate that a client has shown, which one of `tls_client_ca` has signed. */
 export interface ClientCertificate {
   /** The subject's common name. */

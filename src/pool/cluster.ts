@@ -226,6 +226,7 @@ export class Cluster implements PoolOwner<Pool> {
     return {
       host,
       port,
+      encryption: undefined,
       identity: { user: server_username, password: server_password, database, settings },
       startup,
       keys: this.context.keys,

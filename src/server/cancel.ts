@@ -1,9 +1,15 @@
 /** Sends one CancelRequest to a server over a connection of its own and waits until the server has acted on it. */
-import { connect } from 'node:net';
+import { type DialTarget, dial } from '../net/dial.ts';
 import { cancelRequest } from '../wire/frontend.ts';
 
 /** SQLSTATE of a statement that a cancel has ended. */
 export const QUERY_CANCELED = '57014';
+
+/** A server, and how long it may take. */
+export interface CancelTarget extends DialTarget {
+  /** Milliseconds. */
+  readonly connect_timeout: number;
+}
 
 /**
  * Cancels what the server process `pid` runs. The server closes the connection after it has sent the signal: then, or
@@ -11,29 +17,33 @@ export const QUERY_CANCELED = '57014';
  * answered in `connect_timeout` ms may still take effect, and `settled` is told so in words.
  */
 export function sendCancel(
-  server: { readonly host: string; readonly port: number; readonly connect_timeout: number },
+  server: CancelTarget,
   pid: number,
   secret: Buffer,
   settled: (failure: string | undefined) => void,
 ): void {
-  const { host, port, connect_timeout } = server;
-  const socket = connect({ host, port });
-  let sent = false;
-  let done = false;
+  const { connect_timeout } = server;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new Error('late')), connect_timeout);
   const settle = (failure: string | undefined) => {
-    if (done) return;
-    done = true;
     clearTimeout(timer);
-    socket.destroy();
     settled(failure);
   };
-  const timer = setTimeout(() => settle(sent ? `no answer in ${connect_timeout} ms` : undefined), connect_timeout);
-  socket.on('connect', () => {
-    sent = true;
-    socket.write(cancelRequest(pid, secret));
-  });
-  // A server that answers by resetting the connection has read the request.
-  socket.on('error', () => settle(undefined));
-  socket.on('close', () => settle(undefined));
-  socket.resume();
+  dial(server, late.signal).then(
+    ({ socket }) => {
+      let done = false;
+      const end = (failure: string | undefined) => {
+        if (done) return;
+        done = true;
+        socket.destroy();
+        settle(failure);
+      };
+      late.signal.addEventListener('abort', () => end(`no answer in ${connect_timeout} ms`));
+      // A server that answers by resetting the connection has read the request.
+      socket.on('error', () => end(undefined));
+      socket.on('close', () => end(undefined));
+      socket.write(cancelRequest(pid, secret));
+    },
+    () => settle(undefined),
+  );
 }

@@ -1,5 +1,5 @@
 /** The cancel requests under way to one server process. */
-import { sendCancel } from './cancel.ts';
+import { type CancelTarget, sendCancel } from './cancel.ts';
 
 const AGAIN_MS = 50;
 
@@ -13,12 +13,7 @@ export class Cancels {
   }
 
   /** Asks the server to cancel what the process runs; `failed` is told when nobody knows what became of that. */
-  send(
-    server: { readonly host: string; readonly port: number; readonly connect_timeout: number },
-    pid: number,
-    secret: Buffer,
-    failed: (failure: string) => void,
-  ): void {
+  send(server: CancelTarget, pid: number, secret: Buffer, failed: (failure: string) => void): void {
     this.#pending++;
     sendCancel(server, pid, secret, failure => {
       this.#pending--;

@@ -1,8 +1,10 @@
 /** One connection to a server: a queue of exchanges, fed by whoever holds it, whose replies go to their owners. */
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { errorText } from '../errors.ts';
+import { demanded, dial, type Line, within } from '../net/dial.ts';
 import { MessageReader } from '../net/messages.ts';
 import { Outbox } from '../net/outbox.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import { ConnectionCounters } from '../stats/counters.ts';
 import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
@@ -27,12 +29,11 @@ export interface ConnectionOwner {
 }
 
 const LIMITS = { eager: [BACKEND.dataRow, BACKEND.copyData], held: { types: [], length_max: 0 } };
-/** All reads land here one after another and are copied out at once, so a read allocates its own size only. */
-const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
-const SOCKET_OPTIONS = { writableHighWaterMark: 262_144 };
 
 export class ServerConnection {
   readonly options: ConnectOptions;
+  /** Undefined when it is not encrypted. */
+  readonly tls: TlsFacts | undefined;
   readonly counters = new ConnectionCounters();
   readonly statements: ServerStatements;
   readonly queue = new ExchangeQueue();
@@ -72,13 +73,12 @@ export class ServerConnection {
   readonly #run = new Run();
   #writers = new Set<{ drained(): void }>();
 
-  private constructor(options: ConnectOptions) {
+  private constructor(options: ConnectOptions, line: Line) {
     this.options = options;
+    this.tls = line.tls;
     this.statements = new ServerStatements(options.statements_max);
-    this.#socket = new Socket({
-      ...SOCKET_OPTIONS,
-      onread: { buffer: READ_BUFFER, callback: (count, buffer) => this.#read(count, buffer) },
-    });
+    this.#socket = line.socket;
+    line.receive = chunk => this.#read(chunk);
     this.#outbox = new Outbox(this.#socket, this, 'turn');
     this.#socket.on('error', error => this.close(errorText(error)));
     this.#socket.on('end', () => this.close('the server closed the connection'));
@@ -89,21 +89,13 @@ export class ServerConnection {
    * Connects and logs in.
    * @throws ServerLoginError the server refused; Error it could not be reached in `connect_timeout`
    */
-  static async open(options: ConnectOptions): Promise<ServerConnection> {
-    const connection = new ServerConnection(options);
-    const timer = setTimeout(
-      () => connection.close(`no connection after connect_timeout (${options.connect_timeout} ms)`),
-      options.connect_timeout,
-    );
-    try {
-      await connection.#logIn();
-      return connection;
-    } catch (error) {
-      connection.close(errorText(error));
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
+  static open(options: ConnectOptions): Promise<ServerConnection> {
+    const { connect_timeout } = options;
+    const cause = `no connection after connect_timeout (${connect_timeout} ms)`;
+    return within(connect_timeout, cause, async late => {
+      const line = await dial(options, late);
+      return new ServerConnection(options, line).#logIn(line, late);
+    });
   }
 
   get state(): ConnectionState {
@@ -214,7 +206,9 @@ export class ServerConnection {
   cancel(): void {
     if (this.#state !== 'ready') return;
     this.queue.endanger();
-    this.#cancels.send(this.options, this.pid, this.#secret, failure =>
+    const { encryption } = this.options;
+    const server = { ...this.options, encryption: this.tls && encryption && demanded(encryption) };
+    this.#cancels.send(server, this.pid, this.#secret, failure =>
       // A cancel whose fate is unknown could still hit the next statement: this connection must not see one.
       this.close(`a cancel request could not be settled: ${failure}`),
     );
@@ -276,36 +270,37 @@ export class ServerConnection {
     this.#state = state;
   }
 
-  async #logIn(): Promise<void> {
-    const { host, port, identity, keys, keepalive_idle_s, startup } = this.options;
+  async #logIn({ binding }: Line, late: AbortSignal): Promise<this> {
+    const { identity, keys, startup } = this.options;
     const reader = new MessageReader(this.#framer);
     this.#reader = reader;
-    this.#socket.setNoDelay(true);
-    this.#socket.setKeepAlive(true, keepalive_idle_s * 1000);
-    this.#socket.connect(port, host);
+    late.addEventListener('abort', () => this.close(errorText(late.reason)));
     const send = (bytes: Buffer) => this.#outbox.push(bytes);
-    const welcome = await logIn({ reader, send }, identity, keys);
-    if (this.#state === 'closed') throw new Error('closed during login');
-    this.#reader = undefined;
-    this.pid = welcome.pid;
-    this.#secret = welcome.secret;
-    this.parameters = welcome.parameters;
-    this.status = welcome.status;
-    this.profile = startup;
-    this.#to('ready');
+    try {
+      const welcome = await logIn({ reader, send, binding }, identity, keys);
+      if (this.#state === 'closed') throw new Error('closed during login');
+      this.#reader = undefined;
+      this.pid = welcome.pid;
+      this.#secret = welcome.secret;
+      this.parameters = welcome.parameters;
+      this.status = welcome.status;
+      this.profile = startup;
+      this.#to('ready');
+      return this;
+    } catch (error) {
+      this.close(errorText(error));
+      throw error;
+    }
   }
 
-  #read(count: number, buffer: Uint8Array): boolean {
-    const chunk = Buffer.allocUnsafe(count);
-    chunk.set(buffer.subarray(0, count));
-    this.counters.received_bytes += count;
+  #read(chunk: Buffer): void {
+    this.counters.received_bytes += chunk.length;
     try {
       if (this.#reader !== undefined) this.#reader.feed(chunk);
       else this.#receive(chunk);
     } catch (error) {
       this.close(`internal error: ${errorText(error)}`);
     }
-    return true;
   }
 
   #receive(chunk: Buffer): void {

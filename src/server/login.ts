@@ -44,6 +44,8 @@ export class ServerLoginError extends Error {
 export interface LoginChannel {
   readonly reader: MessageReader;
   send(bytes: Buffer): void;
+  /** The hash of the server's certificate, on an encrypted connection that has one. */
+  readonly binding: Buffer | undefined;
 }
 
 /**

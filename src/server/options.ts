@@ -1,5 +1,6 @@
 /** How to reach a server and log in. */
 import type { KeyCache } from '../auth/secret.ts';
+import type { Encryption } from '../net/dial.ts';
 import type { ServerIdentity } from './login.ts';
 import type { SettingsProfile } from './parameters.ts';
 
@@ -7,6 +8,8 @@ import type { SettingsProfile } from './parameters.ts';
 export interface ConnectOptions {
   readonly host: string;
   readonly port: number;
+  /** Undefined for none. */
+  readonly encryption: Encryption | undefined;
   readonly identity: ServerIdentity;
   /** The profile that {@link ServerIdentity.settings} make. */
   readonly startup: SettingsProfile;

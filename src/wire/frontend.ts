@@ -6,6 +6,9 @@ export const SYNC = bare(FRONTEND.sync);
 export const FLUSH = bare(FRONTEND.flush);
 export const TERMINATE = bare(FRONTEND.terminate);
 
+/** Asks for encryption in front of everything else. */
+export const SSL_REQUEST = request(REQUEST.ssl);
+
 /** A simple query. */
 export function query(text: string): Buffer {
   return message(FRONTEND.query, Buffer.from(`${text}\0`));
@@ -100,6 +103,13 @@ export function message(type: number, body: Buffer): Buffer {
   whole.writeUInt32BE(4 + body.length, 1);
   body.copy(whole, HEADER_LENGTH);
   return whole;
+}
+
+function request(code: number): Buffer {
+  const packet = Buffer.alloc(8);
+  packet.writeInt32BE(8, 0);
+  packet.writeInt32BE(code, 4);
+  return packet;
 }
 
 function bare(type: number): Buffer {
