@@ -16,6 +16,7 @@ import { diffConfigs } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { errorText, type PgError, pgError } from './errors.ts';
+import type { Bound } from './net/ports.ts';
 import { Cluster } from './pool/cluster.ts';
 import { Registry } from './pool/registry.ts';
 import { shardingKey } from './routing/values.ts';
@@ -80,14 +81,15 @@ export class PgProxy implements ControlPlane {
 
   /**
    * Listens, and opens the first connections in the background.
-   * @throws Error the address cannot be listened on
+   * @throws PortError an address cannot be listened on
    */
-  async start(): Promise<{ host: string; port: number }> {
+  async start(): Promise<Bound> {
     const { general } = this.#loaded.config;
     const inspector = await analyzerFor(this.#loaded);
     this.#analyzer = inspector;
     const listener = new Listener(this.#listenerContext(inspector));
-    const address = await listener.listen(general.host, general.port);
+    const { host: hosts, port, unix_socket_dir, unix_socket_mode } = general;
+    const bound = await listener.listen({ hosts, port, unix_socket_dir, unix_socket_mode });
     this.#listener = listener;
     this.#registry.replace(clusterSettings(this.#loaded.config), () => false);
     for (const cluster of this.#registry.clusters) {
@@ -102,8 +104,8 @@ export class PgProxy implements ControlPlane {
       for (const cluster of this.#registry.clusters) cluster.rollAverages(AVERAGE_WINDOW_S);
     });
     this.#watchFile();
-    this.#log.info({ ...address, version: VERSION }, `Running on ${address.host}:${address.port}`);
-    return address;
+    this.#log.info({ ...bound, version: VERSION }, `Running on ${bound.addresses.join(', ')}`);
+    return bound;
   }
 
   /**

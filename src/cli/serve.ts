@@ -1,7 +1,7 @@
 /** A running proxy under an operating system: what starts it, what its signals do, and how it ends. */
 import type { Logger } from 'pino';
 import { errorText } from '../errors.ts';
-import { createProxy, type LoadedConfig } from '../index.ts';
+import { createProxy, type LoadedConfig, PortError } from '../index.ts';
 import { OperatorError } from './error.ts';
 
 /** npm passes a Ctrl-C on that the terminal has sent already: what comes this soon is the same one. */
@@ -9,7 +9,6 @@ const ECHO_MS = 300;
 
 /** A proxy that serves clients. */
 export interface Service {
-  readonly host: string;
   readonly port: number;
   /** Resolves when a signal has ended it and everything is closed. */
   readonly ended: Promise<void>;
@@ -37,15 +36,14 @@ export async function serve(loaded: LoadedConfig, { logger, port_hint, hangup }:
   if (hangup === 'reload') process.on('SIGHUP', reload);
   const ending: NodeJS.Signals[] = hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
   const signalled = firstSignal(ending, logger);
-  const { host, port } = await proxy.start().catch((thrown: unknown) => {
-    const { host, port } = loaded.config.general;
-    throw listenError(thrown, `${host}:${port}`, port_hint) ?? thrown;
+  const { port } = await proxy.start().catch((thrown: unknown) => {
+    throw (thrown instanceof PortError && listenError(thrown, thrown.address, port_hint)) || thrown;
   });
   const ended = signalled.then(async () => {
     await proxy.drain();
     await proxy.stop();
   });
-  return { host, port, ended };
+  return { port, ended };
 }
 
 /** What to tell an operator about an address that cannot be listened on; undefined when it is something else. */
@@ -59,6 +57,10 @@ export function listenError(thrown: unknown, address: string, port_hint: string)
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
       return new OperatorError(`${address} is no address of this machine: change general.host`);
+    case 'ENOENT':
+    case 'EEXIST':
+    case 'ENAMETOOLONG':
+      return new OperatorError(`${address} cannot be made: ${errorText(thrown)}: change general.unix_socket_dir`);
     default:
       return undefined;
   }

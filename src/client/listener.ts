@@ -1,7 +1,9 @@
 /** Accepts clients: logs each in, within client_login_timeout, and hands it to a session, a console or the exit. */
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { errorText, PgError, pgError } from '../errors.ts';
+import { peerText } from '../net/address.ts';
 import { Outbox } from '../net/outbox.ts';
+import { type Bound, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
 import type { TlsFacts } from '../net/tls.ts';
 import { welcome } from '../pool/welcome.ts';
 import { startupSettings } from '../server/parameters.ts';
@@ -66,48 +68,42 @@ interface Arrival {
   readonly database: string;
 }
 
-/** Bytes that may wait in a client's socket before its server connection is no longer read. */
-const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, highWaterMark: 262_144 };
-
-export class Listener {
+export class Listener implements PortsOwner {
   readonly cancelKeys = new CancelKeys();
   readonly #context: ListenerContext;
-  readonly #server: Server;
+  readonly #ports = new Ports(this);
   readonly #sockets = new Set<Socket>();
   #nextId = 1;
 
   constructor(context: ListenerContext) {
     this.#context = context;
-    this.#server = createServer(SOCKET_OPTIONS, socket => void this.#accept(socket));
   }
 
   /**
-   * Binds the address.
-   * @throws Error it is taken or not ours
+   * Binds all addresses.
+   * @throws PortError one is taken or not ours
    */
-  async listen(host: string, port: number): Promise<{ host: string; port: number }> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen({ host, port, backlog: 4096 }, () => {
-        this.#server.off('error', reject);
-        // No file descriptor for one more client, say: those who are here are served on.
-        this.#server.on('error', error => this.#context.acceptFailed(error));
-        resolve();
-      });
-    });
-    const address = this.#server.address();
-    return { host, port: typeof address === 'object' && address !== null ? address.port : port };
+  listen(settings: PortSettings): Promise<Bound> {
+    return this.#ports.listen(settings);
   }
 
   /** Takes no more clients. */
   close(): void {
-    this.#server.close();
+    this.#ports.close();
   }
 
   /** Cuts off everybody. */
   destroy(): void {
     this.close();
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  accept(socket: Socket): void {
+    void this.#accept(socket);
+  }
+
+  acceptFailed(error: Error): void {
+    this.#context.acceptFailed(error);
   }
 
   async #accept(socket: Socket): Promise<void> {
@@ -201,7 +197,7 @@ export class Listener {
     }
     const refusal = error instanceof PgError ? error : pgError('internal', errorText(error));
     refusal.severity = 'FATAL';
-    this.#context.loginFailed(`${socket.remoteAddress}:${socket.remotePort}`, refusal);
+    this.#context.loginFailed(peerText(socket), refusal);
     socket.end(errorResponse(refusal));
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }

@@ -18,6 +18,9 @@ export function checkRules(file: Table): Notice[] {
   const general = isTable(file.general) ? file.general : {};
   checkTls(general, report);
   checkStats(general, report);
+  if (Array.isArray(general.host) && general.host.length === 0 && !('unix_socket_dir' in general)) {
+    report(['general', 'host'], 'has no address, and there is no unix_socket_dir: nobody could connect');
+  }
   checkAuthQuery(general, ['general'], '', report);
   for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, general, name, report);
   return problems;

@@ -1,17 +1,40 @@
 /** The [general] section: where pglynx listens, and what every pool starts from. */
 import * as z from 'zod';
-import { bytes, choice, host, integer, interval, milliseconds, seconds, settingInfo, text } from './setting.ts';
+import {
+  bytes,
+  choice,
+  directory,
+  hosts,
+  integer,
+  interval,
+  milliseconds,
+  permissions,
+  seconds,
+  settingInfo,
+  text,
+} from './setting.ts';
 
 const INHERITED = 'Every pool starts from it.';
 
 const listening = {
-  host: host().default('0.0.0.0').register(settingInfo, {
+  host: hosts().default(['0.0.0.0']).register(settingInfo, {
     reload: 'restart',
-    description: 'Address to listen on.',
+    description:
+      'Addresses and names to listen on: a list, or a string with commas. `*` is every address of the machine, IPv4 and IPv6.',
   }),
   port: integer(0, 65535).default(5432).register(settingInfo, {
     reload: 'restart',
     description: 'Port to listen on; 0 takes any free one.',
+  }),
+  unix_socket_dir: directory().optional().register(settingInfo, {
+    reload: 'restart',
+    unset: 'no Unix socket',
+    description:
+      'Directory of a Unix socket `.s.PGSQL.<port>` to listen on as well. `host = []` listens on nothing else.',
+  }),
+  unix_socket_mode: permissions().default('0777').register(settingInfo, {
+    reload: 'restart',
+    description: 'Permissions of the Unix socket.',
   }),
   enable_prometheus_exporter: z.boolean().optional().register(settingInfo, {
     reload: 'restart',

@@ -72,6 +72,32 @@ export function host() {
   return text().transform(name => name.replace(/^\[(.*)\]$/, '$1'));
 }
 
+/** Hosts to listen on: a list, or PgBouncer's string with commas. */
+export function hosts() {
+  const split = (value: unknown) => (typeof value === 'string' && value !== '' ? value.split(',') : value);
+  const list = z.array(
+    z.preprocess(value => (typeof value === 'string' ? value.trim() : value), host()),
+    {
+      error: issue => (issue.code === 'invalid_type' ? 'must be a string or a list of strings' : undefined),
+    },
+  );
+  return z.preprocess(split, list).register(typeWords, { words: 'string, or list of strings' });
+}
+
+/** The directory of a Unix socket. */
+export function directory() {
+  return text().startsWith('/', { error: 'must be the full path of a directory' });
+}
+
+/** Permissions of a file, as chmod takes them: octal digits in a string. */
+export function permissions() {
+  return z
+    .string()
+    .regex(/^0?[0-7]{3}$/, { error: 'must be three octal digits in quotes, such as "0770"' })
+    .transform(digits => digits.padStart(4, '0'))
+    .register(typeWords, { words: 'string, octal' });
+}
+
 /** A milliseconds interval, or PgCat's boolean of 2022: true is every 15 s, false is never (undefined). */
 export function interval() {
   return z

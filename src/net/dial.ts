@@ -4,6 +4,7 @@ import { checkServerIdentity, connect, type SecureContext, type TLSSocket } from
 import { endPointHash } from '../auth/binding.ts';
 import { errorText } from '../errors.ts';
 import { SSL_REQUEST } from '../wire/frontend.ts';
+import { endpoint, isDirectory } from './address.ts';
 import { ALPN, type TlsFacts } from './tls.ts';
 
 /** What is asked of a server's encryption, the least first. */
@@ -17,6 +18,7 @@ export interface Encryption {
 
 /** A server. */
 export interface DialTarget {
+  /** A name, an address, or the directory of a Unix socket. */
   readonly host: string;
   readonly port: number;
   readonly keepalive_idle_s: number;
@@ -56,7 +58,8 @@ export class Line {
  */
 export async function dial(target: DialTarget, signal: AbortSignal): Promise<Line> {
   const { encryption, host } = target;
-  if (encryption === undefined) {
+  // As in libpq, a Unix socket is never encrypted.
+  if (encryption === undefined || isDirectory(host)) {
     const onread = {
       buffer: READ_BUFFER,
       callback: (count: number, buffer: Uint8Array) => {
@@ -116,7 +119,7 @@ function reach(socket: Socket, { host, port, keepalive_idle_s }: DialTarget, sig
   socket.setNoDelay(true);
   socket.setKeepAlive(true, keepalive_idle_s * 1000);
   const reached = outcome(socket, 'connect', signal, () => undefined);
-  socket.connect({ host, port });
+  socket.connect(endpoint(host, port));
   return reached;
 }
 

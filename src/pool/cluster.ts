@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { type PgError, pgError } from '../errors.ts';
+import { addressText } from '../net/address.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
@@ -313,7 +314,7 @@ export class Cluster implements PoolOwner<Pool> {
     }
     const busy = lease.tried.every(pool => pool.connections.size > 0);
     const names = lease.tried
-      .map(pool => `${pool.address.name} (${pool.address.host}:${pool.address.port})`)
+      .map(({ address }) => `${address.name} (${addressText(address.host, address.port)})`)
       .join(', ');
     return pgError('checkout_failed', `${busy ? 'pool exhausted' : 'AllServersDown'}: ${names}: ${lease.cause}`);
   }

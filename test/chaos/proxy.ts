@@ -174,8 +174,8 @@ class Direction {
   }
 }
 
-/** Breaks a connection with RST; Node cannot do that while the socket is sending its FIN, and would never end. */
+/** Breaks a connection with RST; Node cannot do that while the socket is sending its FIN, and would never end. Unix sockets have none. */
 export function breakOff(socket: Socket): void {
-  if (socket.writableEnded) socket.destroy();
+  if (socket.writableEnded || socket.remoteAddress === undefined) socket.destroy();
   else socket.resetAndDestroy();
 }

@@ -4,12 +4,14 @@ import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { ScramClient } from '../../src/auth/scram.ts';
 import { KeyCache, md5Response, scramNonce } from '../../src/auth/secret.ts';
+import { endpoint } from '../../src/net/address.ts';
 import { breakOff } from '../chaos/proxy.ts';
 import { type Decoded, decode, type Fields, type Message } from './backend.ts';
 import * as frontend from './frontend.ts';
 
 export interface Address {
   readonly port: number;
+  /** The directory of a Unix socket if it begins with /. */
   readonly host?: string;
 }
 
@@ -77,7 +79,7 @@ export class RawClient {
 
   /** A connection on which nothing has been said yet. */
   static async open({ port, host = '127.0.0.1' }: Address): Promise<RawClient> {
-    const socket = connect({ port, host, allowHalfOpen: true });
+    const socket = connect({ ...endpoint(host, port), allowHalfOpen: true });
     await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     return new RawClient(socket);
   }

@@ -49,14 +49,30 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
   ['no pool_size', withLine(9), '6:17: pools.db.users.0.pool_size: is required'],
   ['no database', withLine(11), '10:18: pools.db.shards.0.database: is required'],
   ['a string for a number', afterLine(1, 'port = "64"'), '2:8: general.port: must be a whole number, not a string'],
-  ['a number for a string', afterLine(1, 'host = 1'), '2:8: general.host: must be a string, not a number'],
+  ['a number for a string', afterLine(1, 'host = 1'), '2:8: general.host: must be a string or a list of strings'],
   [
     'a number for a password',
     withLine(8, 'password = 1234'),
     '8:12: pools.db.users.0.password: must be a string, not a number',
   ],
   ['a fraction', afterLine(1, 'ban_time = 1.5'), '2:12: general.ban_time: must be a whole number, not 1.5'],
-  ['a date', afterLine(1, 'host = 2022-01-01'), '2:8: general.host: must be a string, not a date'],
+  [
+    'nowhere to listen',
+    afterLine(1, 'host = []'),
+    '2:8: general.host: has no address, and there is no unix_socket_dir: nobody could connect',
+  ],
+  ['an empty host', afterLine(1, 'host = ["127.0.0.1", ""]'), '2:22: general.host.1: must not be empty'],
+  [
+    'a relative directory',
+    afterLine(1, 'unix_socket_dir = "run"'),
+    '2:19: general.unix_socket_dir: must be the full path of a directory',
+  ],
+  [
+    'permissions that are no octal digits',
+    afterLine(1, 'unix_socket_mode = "0780"'),
+    '2:20: general.unix_socket_mode: must be three octal digits in quotes, such as "0770"',
+  ],
+  ['a date', afterLine(1, 'host = 2022-01-01'), '2:8: general.host: must be a string or a list of strings'],
   [
     'a number for a boolean',
     afterLine(4, 'primary_reads_enabled = 1'),

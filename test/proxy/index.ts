@@ -16,7 +16,7 @@ export interface Servers {
 
 /** Keys for `[general]`, for the pool, and for its users. */
 export interface ProxyOptions {
-  readonly general?: Readonly<Record<string, string | number | boolean>>;
+  readonly general?: Readonly<Record<string, string | number | boolean | readonly string[]>>;
   readonly pool?: Readonly<Record<string, string | number | boolean | readonly string[]>>;
   readonly user?: Readonly<Record<string, string | number | boolean>>;
   /** Users served; alice and bob when absent. */
