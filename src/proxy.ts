@@ -1,6 +1,5 @@
 /** The composition root: puts a configuration, its clusters, the listener and the admin database together and runs them. */
 import { randomBytes } from 'node:crypto';
-import { stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { Console } from './admin/console.ts';
 import type { ClientView, ControlPlane } from './admin/control.ts';
@@ -12,13 +11,16 @@ import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
 import { ClientSettings } from './client/settings.ts';
 import { type ClusterSettings, clusterSettings } from './config/cluster.ts';
-import { diffConfigs } from './config/diff.ts';
+import { type ClusterName, diffConfigs, withoutRestart } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
+import { sourceFiles } from './config/sources.ts';
 import { errorText, type PgError, pgError } from './errors.ts';
 import type { Bound } from './net/ports.ts';
 import { Cluster } from './pool/cluster.ts';
-import { Registry } from './pool/registry.ts';
+import { type Plan, Registry } from './pool/registry.ts';
+import { Autoreload } from './proxy/autoreload.ts';
+import { Reloads } from './proxy/reloads.ts';
 import { shardingKey } from './routing/values.ts';
 import { ProfileCatalog } from './server/parameters.ts';
 import { Analyzer } from './sql/cache.ts';
@@ -56,6 +58,10 @@ export class PgProxy implements ControlPlane {
   readonly #showConsole: Console;
   readonly #logins: Logins;
   readonly #timers: NodeJS.Timeout[] = [];
+  readonly #autoreload: Autoreload;
+  readonly #reloads: Reloads<string[]>;
+  /** Reloads wait for the start. */
+  readonly #started: () => void;
   #loaded: LoadedConfig;
   #listener: Listener | undefined;
   #analyzer: Analyzer | undefined;
@@ -72,11 +78,20 @@ export class PgProxy implements ControlPlane {
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: logger,
-      keepalive_idle_s: loaded.config.general.tcp_keepalives_idle,
+      keepalive_idle_s: () => this.#loaded.config.general.tcp_keepalives_idle,
       ledger: this.ledger,
     });
     const general = () => this.#loaded.config.general;
     this.#logins = new Logins({ keys: this.#keys, registry: this.#registry, general });
+    this.#autoreload = new Autoreload({
+      interval_ms: () => this.#loaded.config.general.autoreload,
+      files: () => sourceFiles(this.#loaded),
+      reload: () => this.reload(),
+      failed: cause => this.#log.error(`autoreload changed nothing: ${cause}`),
+    });
+    const { promise: started, resolve } = Promise.withResolvers<void>();
+    this.#started = resolve;
+    this.#reloads = new Reloads(() => this.#reload(), started);
   }
 
   /**
@@ -91,11 +106,7 @@ export class PgProxy implements ControlPlane {
     const { host: hosts, port, unix_socket_dir, unix_socket_mode } = general;
     const bound = await listener.listen({ hosts, port, unix_socket_dir, unix_socket_mode });
     this.#listener = listener;
-    this.#registry.replace(clusterSettings(this.#loaded.config), () => false);
-    for (const cluster of this.#registry.clusters) {
-      if (general.validate_config) cluster.warmUp();
-      if (cluster.settings.read_write_splitting) cluster.schema.start();
-    }
+    this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config), () => false));
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
     });
@@ -103,7 +114,8 @@ export class PgProxy implements ControlPlane {
     this.#every(AVERAGE_WINDOW_S * 1000, () => {
       for (const cluster of this.#registry.clusters) cluster.rollAverages(AVERAGE_WINDOW_S);
     });
-    this.#watchFile();
+    this.#autoreload.follow(await this.#autoreload.look());
+    this.#started();
     this.#log.info({ ...bound, version: VERSION }, `Running on ${bound.addresses.join(', ')}`);
     return bound;
   }
@@ -112,23 +124,54 @@ export class PgProxy implements ControlPlane {
    * Reads the file again and applies what changed, or nothing at all.
    * @throws ConfigError what is wrong with the file
    */
-  async reload(): Promise<string[]> {
-    const before = this.#loaded.config;
-    const loaded = loadConfig(this.#loaded.path);
-    const { keys, restart, changed, added } = diffConfigs(before, loaded.config);
-    this.#loaded = loaded;
+  reload(): Promise<string[]> {
+    return this.#reloads.ask();
+  }
+
+  async #reload(): Promise<string[]> {
+    const before = this.#loaded;
+    const read_at = await this.#autoreload.look();
+    // What can fail comes first.
+    const loaded = loadConfig(before.path);
+    const { keys, restart, changed, added, removed } = diffConfigs(before.config, loaded.config);
+    const config = withoutRestart(before.config, loaded.config);
     const renewed = new Set(
       [...changed, ...added].map(({ database, username }) => JSON.stringify([database, username])),
     );
     const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
-    // Transactions under way still look for the keys of before.
-    if (this.#analyzer !== undefined)
-      this.#analyzer.columns = new Set([...keyColumns({ config: before }), ...keyColumns(loaded)]);
-    this.#registry.replace(clusterSettings(loaded.config), isUnchanged);
+    const plan = this.#registry.plan(clusterSettings(config), isUnchanged);
+    if (this.#analyzer !== undefined) {
+      // Transactions under way still look for the keys of before.
+      this.#analyzer.columns = new Set([...keyColumns(before), ...keyColumns({ config })]);
+      this.#analyzer.max_length = config.general.query_analysis_max_length;
+    }
+    this.#loaded = { ...loaded, config };
+    this.#serve(plan);
+    this.#remove(removed);
+    this.#autoreload.follow(read_at);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
     this.#log.info({ keys: words }, words.length === 0 ? 'Config has not changed' : 'Config changed, reloading');
     return words;
+  }
+
+  /** Has clients served by these clusters from now on. */
+  #serve(plan: Plan): void {
+    for (const cluster of this.#registry.replace(plan)) {
+      if (this.#loaded.config.general.validate_config) cluster.warmUp();
+      if (cluster.settings.read_write_splitting) cluster.schema.start();
+    }
+  }
+
+  /** Clients of session mode keep no connection of a pool that is gone longer than a transaction. */
+  #remove(removed: readonly ClusterName[]): void {
+    for (const { database, username } of removed) {
+      for (const session of [...this.#sessions]) {
+        const isOf = session.database === database && session.user === username;
+        if (isOf && session.connection !== undefined && session.cluster.settings.pool_mode === 'session')
+          session.drain(pgError('pool_removed', database, username));
+      }
+    }
   }
 
   /** Refuses new clients, lets transactions end, and resolves when all clients are gone or shutdown_timeout is over. */
@@ -154,6 +197,7 @@ export class PgProxy implements ControlPlane {
   /** Ends everything now. */
   async stop(): Promise<void> {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    this.#autoreload.stop();
     for (const session of [...this.#sessions]) session.close(pgError('shutting_down'));
     for (const console of [...this.#consoles]) console.close(pgError('shutting_down'));
     // One turn for the last words to leave.
@@ -236,22 +280,6 @@ export class PgProxy implements ControlPlane {
   #every(interval_ms: number, act: (now: number) => void): void {
     this.#timers.push(setInterval(() => act(performance.now()), interval_ms));
   }
-
-  /** autoreload: looks at the file every so many milliseconds. */
-  #watchFile(): void {
-    const interval_ms = this.#loaded.config.general.autoreload;
-    if (typeof interval_ms !== 'number' || interval_ms === 0) return;
-    let seen: number | undefined;
-    const look = async () => {
-      const { mtimeMs } = await stat(this.#loaded.path);
-      const changed = seen !== undefined && mtimeMs !== seen;
-      seen = mtimeMs;
-      if (changed) await this.reload();
-    };
-    this.#every(interval_ms, () => {
-      look().catch((error: unknown) => this.#log.error(`autoreload changed nothing: ${errorText(error)}`));
-    });
-  }
 }
 
 /**
@@ -271,7 +299,13 @@ export async function explainText(
   const profiles = new ProfileCatalog();
   const nobody = { info: () => undefined, warn: () => undefined };
   const keys = new KeyCache(randomBytes(32));
-  const cluster = new Cluster(settings, { keys, profiles, log: nobody, keepalive_idle_s: 0, ledger: new Ledger() });
+  const cluster = new Cluster(settings, {
+    keys,
+    profiles,
+    log: nobody,
+    keepalive_idle_s: () => 0,
+    ledger: new Ledger(),
+  });
   const client = new ClientSettings(profiles.defaults, '', cluster);
   const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
   const bytes = Buffer.from(text);

@@ -296,7 +296,7 @@ export class Session
     this.counters.error_count++;
     this.#to('idle');
     // Statements sent behind this one may rely on it: without a transaction that never began, say.
-    if (this.pipelines) return this.close(error);
+    if (this.pipelines || error.severity === 'FATAL') return this.close(error);
     this.#intake.failBatch(error);
     const limit = this.cluster.settings.checkout_failure_limit ?? 0;
     if (limit > 0 && ++this.#failedCheckouts >= limit)

@@ -24,21 +24,32 @@ export interface ConfigDiff {
   readonly changed: readonly ClusterName[];
 }
 
+/** Keys of [general] that only a restart changes. */
+const FIXED = settingsOf(generalSchema)
+  .filter(({ reload }) => reload === 'restart')
+  .map(({ key }) => key);
+
 /** Compares the running configuration with the one to run next. */
 export function diffConfigs(before: Config, after: Config): ConfigDiff {
   const keys = changedKeys(before, after, []).map(dotted);
-  const fixed = settingsOf(generalSchema).filter(({ reload }) => reload === 'restart');
   const old = clustersByName(before);
   const now = clustersByName(after);
   return {
     keys,
-    restart: fixed.map(({ key }) => `general.${key}`).filter(key => keys.includes(key)),
+    restart: FIXED.map(key => `general.${key}`).filter(key => keys.includes(key)),
     added: [...now].filter(([name]) => !old.has(name)).map(nameOf),
     removed: [...old].filter(([name]) => !now.has(name)).map(nameOf),
     changed: [...now]
       .filter(([name, settings]) => old.has(name) && !isDeepStrictEqual(old.get(name), settings))
       .map(nameOf),
   };
+}
+
+/** `after` as far as a reload can apply it: what only a restart changes stays as it is in `before`. */
+export function withoutRestart(before: Config, after: Config): Config {
+  const known = new Map(Object.entries(before.general));
+  const kept = FIXED.map(key => [key, known.get(key)] as const);
+  return { ...after, general: { ...after.general, ...Object.fromEntries(kept) } };
 }
 
 function clustersByName(config: Config): Map<string, ClusterSettings> {

@@ -12,7 +12,7 @@ const NAMES_MAX = 10_000;
  * the grammar folds them, `schema.table` or `table`. Names are all it knows: a view is a table of its own.
  */
 export class Activity {
-  readonly #settings: ActivitySettings;
+  #settings: ActivitySettings;
   /** Until when each name counts as written, in that order; `*.table` stands for the table in any schema. */
   readonly #written = new Map<string, number>();
   /** Until when some table, and every table, counts as written. */
@@ -22,6 +22,11 @@ export class Activity {
   #initializing_until = Number.NEGATIVE_INFINITY;
 
   constructor(settings: ActivitySettings) {
+    this.#settings = settings;
+  }
+
+  /** A reload has changed the settings; what was written stays known. */
+  configure(settings: ActivitySettings): void {
     this.#settings = settings;
   }
 

@@ -17,6 +17,7 @@ import type { PoolAddress } from './address.ts';
 import { choose, serves } from './balancer.ts';
 import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
+import { addressesOf, differInServersOnly, predecessor, routeAlike } from './heirs.ts';
 import type { Lease, LeaseSource, Role } from './lease.ts';
 import { Pool } from './pool.ts';
 import { RouteTable } from './routes.ts';
@@ -34,7 +35,7 @@ export interface ClusterContext {
   readonly keys: KeyCache;
   readonly profiles: ProfileCatalog;
   readonly log: ClusterLog;
-  readonly keepalive_idle_s: number;
+  readonly keepalive_idle_s: () => number;
   readonly ledger: Ledger;
 }
 
@@ -50,13 +51,11 @@ export class Cluster implements PoolOwner<Pool> {
   readonly context: ClusterContext;
   /** What its clients have done, also before a reload made this cluster. */
   readonly account: ClusterAccount;
-  /** Set when a reload replaced or removed it: sessions look for the new one before their next statement. */
-  retired = false;
   /** What a server, the primary if there is one, reports of its settings when nothing was asked of it. */
   baseline: ReadonlyMap<string, string> | undefined;
 
   readonly directory: Directory;
-  readonly routes = new RouteTable();
+  readonly routes: RouteTable;
   /** What is known of the database's own functions, views and tables. */
   readonly schema: SchemaReader;
   /** What was written of late, if reads depend on it. */
@@ -65,27 +64,24 @@ export class Cluster implements PoolOwner<Pool> {
   /** The pools of each shard that may serve a role. */
   readonly #byRole: readonly Readonly<Record<Role, readonly Pool[]>>[];
 
-  /** What is known of the database stays known when a reload puts it in the place of `before`. */
+  /** Finds the cluster that serves its clients now, once a reload has replaced or removed this one. */
+  #successor: (() => Cluster | undefined) | undefined;
+  #gone: readonly Pool[] = [];
+  /** What {@link begin} takes over. */
+  #legacy: (() => void)[] = [];
+
+  /** A reload is to put it in the place of `before`: what is known and was counted stays so, and pools may go on. */
   constructor(settings: ClusterSettings, context: ClusterContext, activity?: Activity, before?: Cluster) {
     this.settings = settings;
     this.context = context;
     this.account = context.ledger.cluster(settings.database, settings.username);
     this.activity = settings.activity.enabled ? activity : undefined;
     this.bans = new BanList(settings.ban_time);
-    this.shards = settings.shards.map(shard => {
-      let replicas = 0;
-      return shard.servers.map((server, index) => {
-        const kind = server.role === 'primary' ? 'primary' : `replica_${replicas++}`;
-        const name = `${settings.database}_shard_${shard.number}_${kind}`;
-        const { host, port, role, weight } = server;
-        return new Pool(
-          { name, host, port, role, shard: shard.number, index, database: shard.database },
-          weight,
-          settings,
-          this,
-        );
-      });
-    });
+    this.routes = before?.routes ?? new RouteTable();
+    const addresses = settings.shards.map(shard => addressesOf(settings.database, shard));
+    this.shards = settings.shards.map(({ servers }, shard) =>
+      servers.map(({ weight }, at) => this.#poolAt(addresses[shard][at], weight, before)),
+    );
     this.#byRole = this.shards.map(pools => ({
       any: pools,
       primary: pools.filter(pool => serves(pool, 'primary')),
@@ -94,6 +90,41 @@ export class Cluster implements PoolOwner<Pool> {
     this.directory = new Directory(this, Math.random);
     const isSame = before !== undefined && isDeepStrictEqual(before.firstServers, this.firstServers);
     this.schema = new SchemaReader(this, this.directory.key !== undefined, isSame ? before.catalog.rows : NO_ROWS);
+  }
+
+  /** The pool of a server: that of the cluster before, if only other servers came or went. */
+  #poolAt(address: PoolAddress, weight: number, before: Cluster | undefined): Pool {
+    const old = predecessor(address, before?.pools ?? []);
+    if (old === undefined || before === undefined) return new Pool(address, weight, this.settings, this);
+    const stays = differInServersOnly(before.settings, this.settings);
+    const pool = stays ? old : new Pool(address, weight, this.settings, this);
+    pool.held_ms = old.held_ms;
+    this.#legacy.push(() => {
+      if (stays) old.moveTo(this, address, weight);
+      this.bans.takeOver(before.bans, old, pool);
+    });
+    return pool;
+  }
+
+  /** Takes the place of the cluster before it, which is retired next. */
+  begin(): void {
+    for (const takeOver of this.#legacy.splice(0)) takeOver();
+    this.activity?.configure(this.settings.activity);
+  }
+
+  /** Whether a reload replaced or removed it: sessions look for the new one before their next statement. */
+  get retired(): boolean {
+    return this.#successor !== undefined;
+  }
+
+  /** Its pools without those that have gone on in the cluster after it. */
+  get own(): Pool[] {
+    return this.pools.filter(pool => !this.#gone.includes(pool));
+  }
+
+  /** Whether no client, and no server, has anything to do with it any more. */
+  get isEmpty(): boolean {
+    return this.own.every(({ connections, opening, waiting }) => connections.size + opening + waiting === 0);
   }
 
   get catalog(): Catalog {
@@ -140,7 +171,7 @@ export class Cluster implements PoolOwner<Pool> {
     lease.since = now;
     if (lease.tried.length > 0) lease.tried = [];
     lease.cause = '';
-    this.#place(lease, now);
+    if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
 
   /** The same, but not of the server that failed it. */
@@ -198,6 +229,7 @@ export class Cluster implements PoolOwner<Pool> {
 
   /** DDL has passed: what is known of functions, views and tables may be wrong. */
   schemaChanged(): void {
+    this.#successor?.()?.schemaChanged();
     this.schema.ddlSeen();
     this.directory.forgetRefusals();
   }
@@ -212,11 +244,20 @@ export class Cluster implements PoolOwner<Pool> {
     for (const { account } of this.pools) account.averages.roll(account.totals(), window_s);
   }
 
-  /** Ends all pools: those of clients still at work when they are done. */
-  retire(): void {
-    this.retired = true;
+  /**
+   * Ends all pools that do not go on in the cluster that `successor` finds: those of clients at work when they are done.
+   * Who waits does so in that cluster from now on, or is told that there is none.
+   */
+  retire(successor: () => Cluster | undefined = () => undefined): void {
+    this.#successor = successor;
     this.schema.stop();
-    for (const pool of this.pools) pool.retire();
+    const kept = new Set(successor()?.pools);
+    this.#gone = this.pools.filter(pool => kept.has(pool));
+    for (const pool of this.own) pool.retire();
+  }
+
+  poolRetired(lease: Lease): void {
+    this.#passOn(lease, performance.now());
   }
 
   connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions {
@@ -232,7 +273,7 @@ export class Cluster implements PoolOwner<Pool> {
       startup,
       keys: this.context.keys,
       connect_timeout,
-      keepalive_idle_s: this.context.keepalive_idle_s,
+      keepalive_idle_s: this.context.keepalive_idle_s(),
       statements_max: prepared_statements_cache_size,
     };
   }
@@ -276,6 +317,25 @@ export class Cluster implements PoolOwner<Pool> {
     const duration_ms = Math.round(performance.now() - connection.opened_at);
     const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid, duration_ms, cause };
     this.context.log.info(fields, `Server connection closed ${pool.address.name}: ${cause}`);
+  }
+
+  /** Has a claim served by the cluster that has taken this one's place; false when it has no place for it. */
+  #passOn(lease: Lease, now: number): boolean {
+    const successor = this.#successor?.();
+    const { database, username } = this.settings;
+    if (successor === undefined) {
+      this.withdraw(lease);
+      lease.pool = undefined;
+      lease.owner.leaseFailed(pgError('pool_removed', database, username));
+      return true;
+    }
+    const serving = successor.#byRole[lease.shard]?.[lease.role] ?? [];
+    if (serving.length === 0 || !routeAlike(this.settings, successor.settings)) return false;
+    this.withdraw(lease);
+    lease.tried = [];
+    lease.shareable &&= successor.isSharing;
+    successor.#place(lease, now);
+    return true;
   }
 
   #place(lease: Lease, now: number): void {

@@ -43,6 +43,13 @@ export class BanList {
     return false;
   }
 
+  /** What `list` says of `pool` holds for `heir`, which takes its place. */
+  takeOver(list: BanList, pool: Pool, heir: Pool): void {
+    const ban = list.#bans.get(pool);
+    if (ban !== undefined) this.#bans.set(heir, ban);
+    heir.suspect ||= pool.suspect;
+  }
+
   lift(pool: Pool): void {
     if (this.#bans.delete(pool)) pool.suspect = true;
   }

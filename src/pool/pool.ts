@@ -30,9 +30,9 @@ const COMING_UP_RETRY_MS = 50;
 const GROW_US = 1000;
 
 export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, OpenerOwner {
-  readonly address: PoolAddress;
+  address: PoolAddress;
   /** The server's share of what several could serve. */
-  readonly weight: number;
+  weight: number;
   readonly settings: PoolSettings;
   /** What its server has done for its database and user, also before a reload made this pool. */
   readonly account: ServerAccount;
@@ -46,7 +46,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
   held_ms = 0;
 
-  readonly #owner: PoolOwner<Pool>;
+  #owner: PoolOwner<Pool>;
   /** When connections were leased that are not free again. */
   readonly #leased_at = new Map<ServerConnection, number>();
   readonly #idle: IdleConnections;
@@ -202,10 +202,18 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#grow();
   }
 
-  /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits is still served. */
+  /** A reload made another cluster of its servers, and nothing of this one has changed: it goes on there. */
+  moveTo(owner: PoolOwner<Pool>, address: PoolAddress, weight: number): void {
+    this.#owner = owner;
+    this.address = address;
+    this.weight = weight;
+  }
+
+  /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits may go elsewhere. */
   retire(): void {
     if (!this.#retired) this.account.holders--;
     this.#retired = true;
+    for (const lease of this.#waiters.list()) if (lease.queued) this.#owner.poolRetired(lease);
     for (const connection of this.#idle.list()) this.#drop(connection, 'the pool was taken out of the configuration');
   }
 
@@ -414,9 +422,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Nobody is served here now; who can go nowhere else waits for a server that is coming up. */
   #refuseAll(cause: string, isComingUp: boolean): void {
-    let next: Lease | undefined;
-    for (let lease = this.#waiters.first; lease !== undefined; lease = next) {
-      next = lease.next;
+    for (const lease of this.#waiters.list()) {
       if (isComingUp && this.#owner.isOnlyChoice(lease, this)) continue;
       this.#waiters.remove(lease);
       this.#refuse(lease, cause);

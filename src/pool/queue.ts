@@ -21,6 +21,13 @@ export class WaitQueue {
     return this.#first;
   }
 
+  /** All claims, as they wait now. */
+  list(): Lease[] {
+    const leases: Lease[] = [];
+    for (let lease = this.#first; lease !== undefined; lease = lease.next) leases.push(lease);
+    return leases;
+  }
+
   /** The first claim that a connection with these startup settings can serve. */
   firstFor(startup: SettingsProfile): Lease | undefined {
     let lease = this.#first;

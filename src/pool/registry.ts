@@ -3,9 +3,14 @@ import type { ClusterSettings } from '../config/cluster.ts';
 import { Activity } from './activity.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
 
+/** The clusters of a configuration by their names, made and not yet at work. */
+export type Plan = ReadonlyMap<string, Cluster>;
+
 export class Registry {
   readonly #context: ClusterContext;
-  #clusters = new Map<string, Cluster>();
+  #clusters: Plan = new Map();
+  /** Those that a reload has replaced or removed and that clients are not done with. */
+  readonly #retired = new Set<Cluster>();
 
   constructor(context: ClusterContext) {
     this.#context = context;
@@ -15,46 +20,83 @@ export class Registry {
     return this.#clusters.values();
   }
 
+  get retired(): ReadonlySet<Cluster> {
+    return this.#retired;
+  }
+
+  /** Server connections, open or being opened, those of retired clusters included. */
+  get connections(): number {
+    const pools = [...this.#everything()].flatMap(cluster => cluster.own);
+    return pools.reduce((sum, { connections, opening }) => sum + connections.size + opening, 0);
+  }
+
   find(database: string, user: string): Cluster | undefined {
     return this.#clusters.get(key(database, user));
   }
 
-  /** Serves these clusters from now on; one of which `isUnchanged` holds keeps its connections. */
-  replace(settings: readonly ClusterSettings[], isUnchanged: (settings: ClusterSettings) => boolean): void {
+  /**
+   * The clusters for these settings: one of which `isUnchanged` holds is the one there is. Nothing changes by that.
+   * @throws Error settings that cannot be served
+   */
+  plan(settings: readonly ClusterSettings[], isUnchanged: (settings: ClusterSettings) => boolean): Plan {
     const before = this.#clusters;
-    this.#clusters = new Map();
+    const plan = new Map<string, Cluster>();
     /** Users of one database read each other's writes. */
     const activities = new Map<string, Activity>();
-    for (const { settings: known, activity } of before.values()) {
-      if (
-        activity !== undefined &&
-        settings.some(wanted => isUnchanged(wanted) && wanted.database === known.database)
-      ) {
-        activities.set(known.database, activity);
-      }
+    for (const { settings, activity } of before.values()) {
+      if (activity !== undefined) activities.set(settings.database, activity);
     }
     for (const wanted of settings) {
       const name = key(wanted.database, wanted.username);
-      const kept = isUnchanged(wanted) ? before.get(name) : undefined;
+      const known = before.get(name);
       const activity = activities.get(wanted.database) ?? new Activity(wanted.activity);
       activities.set(wanted.database, activity);
-      this.#clusters.set(name, kept ?? new Cluster(wanted, this.#context, activity, before.get(name)));
-      if (kept !== undefined) before.delete(name);
+      const kept = isUnchanged(wanted) ? known : undefined;
+      plan.set(name, kept ?? new Cluster(wanted, this.#context, activity, known));
     }
-    for (const cluster of before.values()) cluster.retire();
+    return plan;
+  }
+
+  /** Serves the clusters of `plan` from now on, and returns those that are new. */
+  replace(plan: Plan): Cluster[] {
+    const before = this.#clusters;
+    this.#clusters = plan;
+    const fresh = [...plan].filter(([name, cluster]) => before.get(name) !== cluster).map(([, cluster]) => cluster);
+    for (const cluster of fresh) cluster.begin();
+    for (const [name, cluster] of before) {
+      if (plan.get(name) === cluster) continue;
+      this.#retired.add(cluster);
+      cluster.retire(() => this.#clusters.get(name));
+    }
+    this.#forget();
+    return fresh;
   }
 
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
-    for (const cluster of this.clusters) for (const pool of cluster.pools) pool.maintain(now);
+    for (const cluster of this.#everything()) for (const pool of cluster.own) pool.maintain(now);
+    this.#forget();
+  }
+
+  /** Ends all clusters: connections that nobody uses now, the others when they are free. */
+  retire(): void {
+    this.replace(new Map());
   }
 
   /** Ends all clusters and every connection, used or not. */
   destroy(): void {
-    for (const cluster of this.clusters) {
-      cluster.retire();
-      for (const pool of cluster.pools) pool.destroy();
-    }
+    this.retire();
+    for (const cluster of this.#retired) for (const pool of cluster.own) pool.destroy();
+    this.#retired.clear();
+  }
+
+  *#everything(): Generator<Cluster> {
+    yield* this.#clusters.values();
+    yield* this.#retired;
+  }
+
+  #forget(): void {
+    for (const cluster of this.#retired) if (cluster.isEmpty) this.#retired.delete(cluster);
   }
 }
 

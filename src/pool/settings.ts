@@ -33,6 +33,8 @@ export interface PoolOwner<Pool> {
   isOnlyChoice(lease: Lease, pool: Pool): boolean;
   /** `lease` gets nothing from this pool: try another, or give up. */
   leaseRefused(lease: Lease, pool: Pool, cause: string): void;
+  /** The pool in which `lease` waits was taken out by a reload: it may be served elsewhere. */
+  poolRetired(lease: Lease): void;
   connectionOpened(pool: Pool, connection: ServerConnection): void;
   connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void;
 }

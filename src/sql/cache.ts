@@ -38,10 +38,10 @@ const LASTING: ReadonlySet<Refusal> = new Set<Refusal>(['syntax', 'parser_fault'
 /** PostgreSQL's grammar and a cache in front of it. */
 export class Analyzer {
   /** Of the text analysed last. */
-  readonly template: Template;
+  template: Template;
 
   readonly #parser: Parser;
-  readonly #max_length: number;
+  #max_length: number;
   readonly #cache: LRUCache<string, Statement>;
   #columns: ReadonlySet<string> = new Set();
   #hits = 0;
@@ -75,6 +75,18 @@ export class Analyzer {
   /** Analyses remembered now, and their bytes as they are counted against the limit. */
   get size(): { readonly entries: number; readonly bytes: number } {
     return { entries: this.#cache.size, bytes: this.#cache.calculatedSize };
+  }
+
+  /** The longest text that is analysed, bytes. */
+  get max_length(): number {
+    return this.#max_length;
+  }
+
+  set max_length(max_length: number) {
+    if (max_length === this.#max_length) return;
+    this.#max_length = max_length;
+    this.#parser.max_length = max_length;
+    this.template = new Template(max_length);
   }
 
   /** Names of the columns that are sharding keys in any pool, in lower case. */

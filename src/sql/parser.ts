@@ -86,7 +86,8 @@ type Factory = (settings: {
  * whatever throws discards its instance, and a new one is made, a few at a time.
  */
 export class Parser {
-  readonly #max_length: number;
+  /** The longest text that is parsed, bytes. */
+  max_length: number;
   readonly #now: () => number;
   readonly #make: () => Promise<Instance>;
   #instance: Instance | undefined;
@@ -98,7 +99,7 @@ export class Parser {
   #renewals = 0;
 
   private constructor(options: ParserOptions, make: () => Promise<Instance>, instance: Instance) {
-    this.#max_length = options.max_length;
+    this.max_length = options.max_length;
     this.#now = options.now;
     this.#make = make;
     this.#instance = instance;
@@ -133,10 +134,10 @@ export class Parser {
 
   /** The parse tree of the text that these bytes are, or why there is none. Never throws. */
   parse(text: Uint8Array): Parsed {
-    if (text.length > this.#max_length) return refuse('too_long', `it is longer than ${this.#max_length} bytes`);
+    if (text.length > this.max_length) return refuse('too_long', `it is longer than ${this.max_length} bytes`);
     if (text.includes(0)) return refuse('nul', 'it holds a NUL character');
     if (!isUtf8(text)) return refuse('encoding', 'it is not UTF-8');
-    const operators = Math.max(OPERATOR_LENGTH, this.#max_length * OPERATORS_SHARE);
+    const operators = Math.max(OPERATOR_LENGTH, this.max_length * OPERATORS_SHARE);
     if (hasHeavyOperators(text, operators)) return refuse('too_long', 'it has too many operators');
     const instance = this.#instance;
     if (instance === undefined) {

@@ -33,7 +33,7 @@ interface Traffic {
 
 /** The account of one server, which all pools that stand for it share. */
 export class ServerAccount {
-  readonly key: ServerKey;
+  key: ServerKey;
   readonly counters = new PoolCounters();
   readonly averages = new PoolAverages();
   readonly times = new PoolTimes();
@@ -180,6 +180,7 @@ export class Ledger {
   /** The account of a server, for a pool that stands for it from now on. */
   server(key: ServerKey): ServerAccount {
     const account = this.#server(key);
+    account.key = key;
     account.holders++;
     if (this.#servers.size > this.#accounts_max) this.#forget();
     return account;
@@ -232,6 +233,7 @@ export class Ledger {
   }
 }
 
+/** Its position says nothing: it changes when other servers come or go. */
 function nameOf(key: ServerKey): string {
-  return JSON.stringify(Object.values(key));
+  return JSON.stringify(Object.values({ ...key, index: 0 }));
 }

@@ -62,7 +62,7 @@ export class TestControl implements ControlPlane {
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive_idle_s: 5,
+      keepalive_idle_s: () => 5,
       ledger: new Ledger(),
     };
     this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));

@@ -177,7 +177,7 @@ servers = [${lines.join(', ')}]`;
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive_idle_s: 5,
+      keepalive_idle_s: () => 5,
       ledger: new Ledger(),
     };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);

@@ -36,7 +36,7 @@ export class TestReader implements AsyncDisposable {
           info: () => {},
           warn: (_fields, text) => this.warnings.push(text),
         },
-        keepalive_idle_s: 60,
+        keepalive_idle_s: () => 60,
         ledger: new Ledger(),
       },
     );
