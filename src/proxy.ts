@@ -16,6 +16,8 @@ import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
 import { errorText, type PgError, pgError } from './errors.ts';
+import { DescriptorWatch } from './net/descriptors.ts';
+import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
 import { Cluster } from './pool/cluster.ts';
 import { type Plan, Registry } from './pool/registry.ts';
@@ -78,7 +80,7 @@ export class PgProxy implements ControlPlane {
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: logger,
-      keepalive_idle_s: () => this.#loaded.config.general.tcp_keepalives_idle,
+      keepalive: () => keepAliveOf(this.#loaded.config.general),
       ledger: this.ledger,
     });
     const general = () => this.#loaded.config.general;
@@ -110,7 +112,11 @@ export class PgProxy implements ControlPlane {
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
     });
-    this.#every(MAINTAIN_MS, now => this.#registry.maintain(now));
+    const descriptors = new DescriptorWatch(this.#log);
+    this.#every(MAINTAIN_MS, now => {
+      this.#registry.maintain(now);
+      descriptors.look(now);
+    });
     this.#every(AVERAGE_WINDOW_S * 1000, () => {
       for (const cluster of this.#registry.clusters) cluster.rollAverages(AVERAGE_WINDOW_S);
     });
@@ -229,7 +235,7 @@ export class PgProxy implements ControlPlane {
       inspector,
       client_login_timeout: () => general().client_login_timeout,
       max_message_size: () => general().max_message_size,
-      keepalive_idle_s: () => general().tcp_keepalives_idle,
+      keepalive: () => keepAliveOf(general()),
       clusterFor: (database, user) => this.#registry.find(database, user),
       authenticate: (channel, request) => this.#logins.authenticate(channel, request),
       isAdmin: isAdminDatabase,
@@ -252,7 +258,7 @@ export class PgProxy implements ControlPlane {
         this.ledger.loginFailed(error.sqlstate);
         this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`);
       },
-      acceptFailed: error => this.#log.error(`A client could not connect: ${error.message}`),
+      acceptFailed: (error, count) => this.#log.error({ count }, `Clients could not connect: ${error.message}`),
     };
   }
 
@@ -303,7 +309,7 @@ export async function explainText(
     keys,
     profiles,
     log: nobody,
-    keepalive_idle_s: () => 0,
+    keepalive: () => SYSTEM_KEEPALIVE,
     ledger: new Ledger(),
   });
   const client = new ClientSettings(profiles.defaults, '', cluster);

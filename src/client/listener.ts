@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { errorText, PgError, pgError } from '../errors.ts';
 import { peerText } from '../net/address.ts';
+import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
 import { Outbox } from '../net/outbox.ts';
 import { type Bound, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
 import type { TlsFacts } from '../net/tls.ts';
@@ -39,7 +40,7 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   readonly client_login_timeout: () => number;
   /** Bytes. */
   readonly max_message_size: () => number;
-  readonly keepalive_idle_s: () => number;
+  readonly keepalive: () => KeepAlive;
   /**
    * Has a client prove who it is.
    * @throws PgError it did not, or may not come in
@@ -54,8 +55,8 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   connected(session: Session): void;
   disconnected(session: Session, cause: string): void;
   loginFailed(address: string, error: PgError): void;
-  /** A client could not be let in at all. */
-  acceptFailed(error: Error): void;
+  /** So many clients could not be let in at all since it was last told. */
+  acceptFailed(error: Error, count: number): void;
 }
 
 /** A client that has proved who it is. */
@@ -74,6 +75,9 @@ export class Listener implements PortsOwner {
   readonly #ports = new Ports(this);
   readonly #sockets = new Set<Socket>();
   #nextId = 1;
+  /** Clients that could not be let in and that nobody was told of, and when somebody last was. */
+  #unaccepted = 0;
+  #unaccepted_told_at = Number.NEGATIVE_INFINITY;
 
   constructor(context: ListenerContext) {
     this.#context = context;
@@ -103,14 +107,19 @@ export class Listener implements PortsOwner {
   }
 
   acceptFailed(error: Error): void {
-    this.#context.acceptFailed(error);
+    const now = performance.now();
+    this.#unaccepted++;
+    if (now - this.#unaccepted_told_at < UNACCEPTED_TOLD_MS) return;
+    this.#unaccepted_told_at = now;
+    this.#context.acceptFailed(error, this.#unaccepted);
+    this.#unaccepted = 0;
   }
 
   async #accept(socket: Socket): Promise<void> {
-    const { max_message_size, keepalive_idle_s, client_login_timeout } = this.#context;
+    const { max_message_size, keepalive, client_login_timeout } = this.#context;
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
-    socket.setKeepAlive(true, keepalive_idle_s() * 1000);
+    keepAlive(socket, keepalive());
     const held = { types: [FRONTEND.parse], length_max: max_message_size() };
     const framer = new Framer({ eager: [FRONTEND.copyData], held });
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
@@ -202,6 +211,9 @@ export class Listener implements PortsOwner {
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 }
+
+/** Milliseconds between two words about clients that cannot be let in. */
+const UNACCEPTED_TOLD_MS = 10_000;
 
 /** Milliseconds for a refused client to read why. */
 const LINGER_MS = 2000;

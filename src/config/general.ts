@@ -121,11 +121,11 @@ const network = {
   }),
   tcp_keepalives_count: integer(0).default(5).register(settingInfo, {
     reload: 'live',
-    description: 'Unanswered keepalives that end a connection. Node fixes it at 10.',
+    description: 'Unanswered keepalives that end a connection; 0 is 10. Before Node 24.19 it is always 10.',
   }),
   tcp_keepalives_interval: seconds(0).default(5).register(settingInfo, {
     reload: 'live',
-    description: 'Time between two keepalives. Node fixes it at 1 s.',
+    description: 'Time between two keepalives; 0 is 1 s. Before Node 24.19 it is always 1 s.',
   }),
   tcp_user_timeout: milliseconds(0).default(10_000).register(settingInfo, {
     reload: 'live',

@@ -42,8 +42,6 @@ export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
   ['general.enable_prometheus_exporter', switched],
   ['general.prometheus_exporter_port', changed('enable_prometheus_exporter')],
   ['general.worker_threads', changed()],
-  ['general.tcp_keepalives_count', changed()],
-  ['general.tcp_keepalives_interval', changed()],
   ['general.tcp_user_timeout', changed()],
   ['general.dns_cache_enabled', switched],
   ['general.dns_max_ttl', changed('dns_cache_enabled')],

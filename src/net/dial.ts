@@ -5,6 +5,7 @@ import { endPointHash } from '../auth/binding.ts';
 import { errorText } from '../errors.ts';
 import { SSL_REQUEST } from '../wire/frontend.ts';
 import { endpoint, isDirectory } from './address.ts';
+import { type KeepAlive, keepAlive } from './keepalive.ts';
 import { ALPN, type TlsFacts } from './tls.ts';
 
 /** What is asked of a server's encryption, the least first. */
@@ -21,7 +22,7 @@ export interface DialTarget {
   /** A name, an address, or the directory of a Unix socket. */
   readonly host: string;
   readonly port: number;
-  readonly keepalive_idle_s: number;
+  readonly keepalive: KeepAlive;
   readonly encryption: Encryption | undefined;
 }
 
@@ -113,12 +114,11 @@ function reading(line: Line): Line {
   return line;
 }
 
-function reach(socket: Socket, { host, port, keepalive_idle_s }: DialTarget, signal: AbortSignal): Promise<void> {
+function reach(socket: Socket, { host, port, keepalive }: DialTarget, signal: AbortSignal): Promise<void> {
   // Whoever waits for it is told; in between nobody does.
   socket.on('error', () => {});
   socket.setNoDelay(true);
-  socket.setKeepAlive(true, keepalive_idle_s * 1000);
-  const reached = outcome(socket, 'connect', signal, () => undefined);
+  const reached = outcome(socket, 'connect', signal, () => keepAlive(socket, keepalive));
   socket.connect(endpoint(host, port));
   return reached;
 }

@@ -5,6 +5,7 @@ import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { type PgError, pgError } from '../errors.ts';
 import { addressText } from '../net/address.ts';
+import type { KeepAlive } from '../net/keepalive.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
@@ -35,7 +36,7 @@ export interface ClusterContext {
   readonly keys: KeyCache;
   readonly profiles: ProfileCatalog;
   readonly log: ClusterLog;
-  readonly keepalive_idle_s: () => number;
+  readonly keepalive: () => KeepAlive;
   readonly ledger: Ledger;
 }
 
@@ -273,7 +274,7 @@ export class Cluster implements PoolOwner<Pool> {
       startup,
       keys: this.context.keys,
       connect_timeout,
-      keepalive_idle_s: this.context.keepalive_idle_s(),
+      keepalive: this.context.keepalive(),
       statements_max: prepared_statements_cache_size,
     };
   }

@@ -1,5 +1,6 @@
 /** Opens a pool's connections, and remembers that its server has just refused one. */
 import { errorText } from '../errors.ts';
+import { lacksDescriptor, NO_DESCRIPTOR } from '../net/descriptors.ts';
 import { ServerConnection } from '../server/connection.ts';
 import { ServerLoginError } from '../server/login.ts';
 import type { ConnectOptions } from '../server/options.ts';
@@ -20,6 +21,8 @@ const REFUSED_RETRY_MS = 1000;
 /** Share of server_lifetime by which connections end earlier than each other, so that they don't all end at once. */
 const LIFETIME_SPREAD = 0.1;
 
+/** SQLSTATE of whoever has no file descriptor left, here as in PostgreSQL. */
+export const INSUFFICIENT_RESOURCES = '53000';
 /** SQLSTATE of a server that comes up, from a crash perhaps: it serves soon. */
 const CANNOT_CONNECT_NOW = '57P03';
 /** Milliseconds after it has left in which a server that cannot be reached is likely to be back soon. */
@@ -76,9 +79,10 @@ export class Opener {
         this.count--;
         const isTold = error instanceof ServerLoginError;
         if (!isUsual && isTold && error.concernsSettings) return this.#owner.settingsRefused(options.startup, error);
-        const cause = errorText(error);
+        const lacks = lacksDescriptor(error);
+        const cause = lacks ? NO_DESCRIPTOR : errorText(error);
         this.#refused = { cause, at: performance.now() };
-        this.#owner.openFailed(cause, isTold ? error.sqlstate : '');
+        this.#owner.openFailed(cause, isTold ? error.sqlstate : lacks ? INSUFFICIENT_RESOURCES : '');
       },
     );
   }

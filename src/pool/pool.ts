@@ -11,7 +11,7 @@ import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
 import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher.ts';
 import { IdleConnections } from './idle.ts';
 import type { Lease, LeaseSource } from './lease.ts';
-import { Opener, type OpenerOwner } from './opener.ts';
+import { INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
 import type { PoolOwner, PoolSettings } from './settings.ts';
 
@@ -21,8 +21,8 @@ const HELD_SHARE = 0.1;
 /** Why the connections of a pool that is destroyed end. */
 const SHUTTING_DOWN = 'the pooler is shutting down';
 
-/** SQLSTATE of a server that has no connection slot left: it is busy, not broken. */
-const TOO_MANY_CONNECTIONS = '53300';
+/** SQLSTATEs of a server that has no connection slot left, and of want on either side: it is busy, not broken. */
+const BUSY = ['53300', INSUFFICIENT_RESOURCES];
 /** Milliseconds after which a server that comes up is asked again. */
 const COMING_UP_RETRY_MS = 50;
 
@@ -340,7 +340,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   openFailed(cause: string, sqlstate: string): void {
-    if (sqlstate !== TOO_MANY_CONNECTIONS) this.#owner.serverFailed(this, 'FailedCheckout', cause);
+    if (!BUSY.includes(sqlstate)) this.#owner.serverFailed(this, 'FailedCheckout', cause);
     // Clients may still get a connection that another holds; without any, waiting would be in vain.
     if (this.connections.size > 0 || this.opening > 0) return;
     this.#refuseAll(cause, this.#opener.isComingUp(sqlstate));

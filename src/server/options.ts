@@ -1,6 +1,7 @@
 /** How to reach a server and log in. */
 import type { KeyCache } from '../auth/secret.ts';
 import type { Encryption } from '../net/dial.ts';
+import type { KeepAlive } from '../net/keepalive.ts';
 import type { ServerIdentity } from './login.ts';
 import type { SettingsProfile } from './parameters.ts';
 
@@ -16,6 +17,6 @@ export interface ConnectOptions {
   readonly keys: KeyCache;
   /** Milliseconds for connecting and logging in together. */
   readonly connect_timeout: number;
-  readonly keepalive_idle_s: number;
+  readonly keepalive: KeepAlive;
   readonly statements_max: number;
 }

@@ -1,9 +1,11 @@
 /** A process for the console to look into, with real clusters that have no connections, and clients as a test says. */
+
 import type { ClientView, ControlPlane } from '../../src/admin/control.ts';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { clusterSettings } from '../../src/config/cluster.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { settingRows } from '../../src/config/rows.ts';
+import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
@@ -62,7 +64,7 @@ export class TestControl implements ControlPlane {
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive_idle_s: () => 5,
+      keepalive: () => SYSTEM_KEEPALIVE,
       ledger: new Ledger(),
     };
     this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));

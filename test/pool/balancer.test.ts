@@ -1,10 +1,12 @@
 /** The choice of a server: shares by weight, loads and waits as they decide, and what a real cluster makes of them. */
+
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { clusterSettings } from '../../src/config/cluster.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { type Candidate, choose, type LoadBalancingMode } from '../../src/pool/balancer.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { Lease } from '../../src/pool/lease.ts';
@@ -177,7 +179,7 @@ servers = [${lines.join(', ')}]`;
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive_idle_s: () => 5,
+      keepalive: () => SYSTEM_KEEPALIVE,
       ledger: new Ledger(),
     };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);

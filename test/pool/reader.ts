@@ -1,8 +1,10 @@
 /** A cluster of pglynx without clients, and the reader of its catalog. */
+
 import { randomBytes } from 'node:crypto';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { type ClusterSettings, clusterSettings } from '../../src/config/cluster.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
@@ -36,7 +38,7 @@ export class TestReader implements AsyncDisposable {
           info: () => {},
           warn: (_fields, text) => this.warnings.push(text),
         },
-        keepalive_idle_s: () => 60,
+        keepalive: () => SYSTEM_KEEPALIVE,
         ledger: new Ledger(),
       },
     );
