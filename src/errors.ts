@@ -57,6 +57,30 @@ export const ERRORS = {
     message: 'replication connections are not supported',
     hint: 'Connect to the PostgreSQL server itself for replication.',
   },
+  too_many_clients: {
+    sqlstate: '53300',
+    severity: 'FATAL',
+    message: 'no more connections allowed: max_client_conn (%s) is reached',
+    setting: 'general.max_client_conn',
+  },
+  too_many_pool_clients: {
+    sqlstate: '53300',
+    severity: 'FATAL',
+    message: 'no more connections allowed: max_client_conn (%s) of the pool "%s" is reached',
+    setting: 'pools.NAME.max_client_conn',
+  },
+  too_many_user_clients: {
+    sqlstate: '53300',
+    severity: 'FATAL',
+    message: 'no more connections allowed: max_client_conn (%s) of the user "%s" in the pool "%s" is reached',
+    setting: 'pools.NAME.users.N.max_client_conn',
+  },
+  login_timeout: {
+    sqlstate: '57014',
+    severity: 'FATAL',
+    message: 'canceling authentication due to client_login_timeout (%s ms)',
+    setting: 'general.client_login_timeout',
+  },
   shutting_down: {
     sqlstate: '57P01',
     severity: 'FATAL',
@@ -71,6 +95,26 @@ export const ERRORS = {
     sqlstate: '58000',
     severity: 'ERROR',
     message: 'could not get connection from the pool - %s',
+  },
+  query_wait_timeout: {
+    sqlstate: '58000',
+    severity: 'ERROR',
+    message: 'could not get connection from the pool - none became free in query_wait_timeout (%s ms)%s',
+    setting: 'general.query_wait_timeout',
+  },
+  queue_full: {
+    sqlstate: '53300',
+    severity: 'ERROR',
+    message: 'could not get connection from the pool - %s',
+    hint: 'As many statements as max_waiting_clients allows wait for a connection already.',
+    setting: 'general.max_waiting_clients',
+  },
+  server_login_failed: {
+    sqlstate: '28000',
+    severity: 'ERROR',
+    message: 'could not get connection from the pool - %s',
+    hint: 'The server refused a login of pglynx, not that of the client; the SQLSTATE and the last words are its own.',
+    setting: 'pools.NAME.users.N.server_password',
   },
   checkout_limit: {
     sqlstate: '58000',
@@ -95,8 +139,27 @@ export const ERRORS = {
   statement_timeout: {
     sqlstate: '57014',
     severity: 'ERROR',
-    message: 'pool statement timeout',
+    message: 'pool statement timeout: a server worked on it for statement_timeout (%s ms)',
     setting: 'pools.NAME.users.N.statement_timeout',
+  },
+  query_timeout: {
+    sqlstate: '57014',
+    severity: 'ERROR',
+    message: 'pool query timeout: it was not done in query_timeout (%s ms)',
+    setting: 'general.query_timeout',
+  },
+  transaction_timeout: {
+    sqlstate: '25P04',
+    severity: 'FATAL',
+    message: 'terminating connection due to transaction_timeout (%s ms)',
+    hint: 'The transaction was rolled back.',
+    setting: 'general.transaction_timeout',
+  },
+  client_idle: {
+    sqlstate: '57P05',
+    severity: 'FATAL',
+    message: 'terminating connection due to client_idle_timeout (%s ms)',
+    setting: 'general.client_idle_timeout',
   },
   query_canceled: {
     sqlstate: '57014',
@@ -125,7 +188,14 @@ export const ERRORS = {
     severity: 'FATAL',
     message: 'the client does not read its reply, of which %s bytes wait, while others wait for the connection',
     hint: 'Read replies as they come, or turn multiplexing off for this user.',
-    setting: 'pools.NAME.multiplexing',
+    setting: 'general.max_reply_memory',
+  },
+  too_many_statements: {
+    sqlstate: '53400',
+    severity: 'ERROR',
+    message: 'the client has as many prepared statements as max_client_prepared_statements allows (%s)',
+    hint: 'Close or deallocate those that are not needed any more.',
+    setting: 'general.max_client_prepared_statements',
   },
   parameter_refused: {
     sqlstate: '22023',

@@ -234,6 +234,7 @@ export class PgProxy implements ControlPlane {
     return {
       inspector,
       client_login_timeout: () => general().client_login_timeout,
+      max_client_conn: () => general().max_client_conn,
       max_message_size: () => general().max_message_size,
       keepalive: () => keepAliveOf(general()),
       clusterFor: (database, user) => this.#registry.find(database, user),

@@ -1,4 +1,5 @@
 /** A client's messages up to Query, Sync or Flush: what they say, which statements they name, what they leave behind. */
+import { type PgError, pgError } from '../errors.ts';
 import type { Demand } from '../routing/demand.ts';
 import type { Judge } from '../routing/judge.ts';
 import type { ServerConnection } from '../server/connection.ts';
@@ -52,6 +53,8 @@ export class Batch {
   sealed = false;
   /** Analysis of the batch's Query, if it is one and was inspected. */
   query: Statement | undefined;
+  /** Why it must not run, if it asks for more than its client may have. */
+  refusal: PgError | undefined;
 
   readonly #context: BatchContext;
   /** Items whose assumptions were taken back. */
@@ -127,6 +130,7 @@ export class Batch {
     this.runs = false;
     this.sealed = false;
     this.query = undefined;
+    this.refusal = undefined;
     this.#undone = 0;
     this.#drops = false;
   }
@@ -234,6 +238,8 @@ export class Batch {
     const statement = routing.catalog.intern(buffer.subarray(nameEnd + 1, end), settings.dialect);
     this.#judge(statement, inspect, false, undefined);
     const taken = name === '' ? undefined : statements.find(name);
+    if (taken === undefined && statements.isFullFor(name))
+      this.refusal ??= pgError('too_many_statements', statements.max);
     const undo = taken === undefined ? statements.define(name, statement) : undefined;
     this.items.push({
       type: FRONTEND.parse,

@@ -334,7 +334,8 @@ export class Intake {
   #answerPendingError(type: number): void {
     const error = this.#pendingError;
     this.#pendingError = undefined;
-    if (error !== undefined) this.fail(error, SEALING.has(type));
+    // What was sent behind it was meant for the transaction that is over.
+    if (error !== undefined) this.fail(error, SEALING.has(type), true);
   }
 
   #refuseType(type: number): void {

@@ -1,17 +1,28 @@
-/** The time limits of a client that holds a server connection: on its statements, and on its silence. */
+/** The time limits of a client: on its statements, its transactions, its waits for a connection, and its silence. */
 import { type PgError, pgError } from '../errors.ts';
+import type { Outbox } from '../net/outbox.ts';
+import type { Lease } from '../pool/lease.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { Exchange } from '../server/exchange.ts';
+import { noticeResponse } from '../wire/backend.ts';
 import { INSPECT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
 import { completeMessage, failCopyIn, rollBack } from './farewell.ts';
 import type { Intake } from './intake.ts';
 import type { SessionPhase } from './phases.ts';
 import type { Replies } from './replies.ts';
+import type { Waiting } from './waiting.ts';
 
 /** The limits, in milliseconds; 0 is none. */
-export interface LimitSettings {
+export interface TimeSettings {
   readonly statement_timeout: number;
   readonly idle_client_in_transaction_timeout: number;
+  readonly limits: {
+    readonly query_timeout: number;
+    readonly transaction_timeout: number;
+    readonly client_idle_timeout: number;
+    readonly query_wait_timeout: number | undefined;
+    readonly query_wait_notify: number;
+  };
 }
 
 /** The session that they hold for. */
@@ -19,6 +30,10 @@ export interface LimitedOwner {
   readonly phase: SessionPhase;
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
+  readonly claim: { readonly lease: Lease };
+  readonly retries: { canceled: boolean };
+  /** Transaction status as the client knows it. */
+  readonly status: number;
   /** Ends the session with an error. */
   close(error: PgError): void;
   /** Gives the connection back, whatever state it is in. */
@@ -28,29 +43,78 @@ export interface LimitedOwner {
 export class TimeLimits {
   /** When the exchange under way began and when the last one ended, on the clock of `performance.now()`. */
   began_at = 0;
-  ended_at = 0;
+  ended_at = performance.now();
 
   readonly #owner: LimitedOwner;
   readonly #intake: Intake;
   readonly #replies: Replies;
-  /** The `began_at` of the exchange that was cancelled last. */
+  readonly #outbox: Outbox;
+  readonly #waiting: Waiting;
+  /** When the client asked for what is under way. */
+  #asked_at = 0;
+  /** When the transaction under way began; 0 outside one. */
+  #xact_began_at = 0;
+  /** The `#asked_at` of what was cancelled last. */
   #canceled_at = -1;
+  /** When the wait began of which the client was told last. */
+  #notified_since = -1;
 
-  constructor(owner: LimitedOwner, intake: Intake, replies: Replies) {
+  constructor(owner: LimitedOwner, intake: Intake, replies: Replies, outbox: Outbox, waiting: Waiting) {
     this.#owner = owner;
     this.#intake = intake;
     this.#replies = replies;
+    this.#outbox = outbox;
+    this.#waiting = waiting;
+  }
+
+  /** A batch is taken up: it has come by now, and what was before it is over. */
+  ask(): void {
+    this.#asked_at = Math.max(this.#intake.fed_at, this.ended_at);
+  }
+
+  /** An exchange is over, and leaves this transaction status. */
+  exchangeEnded(status: number, now: number): void {
+    this.ended_at = now;
+    if (status === STATUS.idle) this.#xact_began_at = 0;
+    else if (this.#xact_began_at === 0) this.#xact_began_at = this.began_at;
   }
 
   /** Ends what has taken too long at `now`; called a few times a second. */
-  enforce(now: number, { statement_timeout, idle_client_in_transaction_timeout }: LimitSettings): void {
-    const { phase, connection, exchange } = this.#owner;
-    if (connection === undefined) return;
-    if (idle_client_in_transaction_timeout > 0 && this.#silence(now, connection) >= idle_client_in_transaction_timeout)
-      this.#endSilence(connection);
-    else if (phase === 'active' && statement_timeout > 0 && !exchange.settled && connection.isHead(exchange)) {
-      // It has not taken the time that it waited behind others.
-      if (now - Math.max(this.began_at, connection.load.head_at) >= statement_timeout) this.#cancel(connection);
+  enforce(now: number, settings: TimeSettings): void {
+    const { statement_timeout, idle_client_in_transaction_timeout, limits } = settings;
+    const { phase, connection, status } = this.#owner;
+    if (phase === 'closed') return;
+    const { transaction_timeout } = limits;
+    if (this.#xact_began_at > 0 && isOver(transaction_timeout, now - this.#xact_began_at))
+      return this.#owner.close(pgError('transaction_timeout', transaction_timeout));
+    if (phase !== 'idle' && isOver(limits.query_timeout, now - this.#asked_at))
+      return this.#endQuery(connection, pgError('query_timeout', limits.query_timeout));
+    if (phase === 'idle' && status === STATUS.idle) return this.#endIdleness(now, limits.client_idle_timeout);
+    if (connection === undefined) return this.#endWait(now, limits);
+    if (isOver(idle_client_in_transaction_timeout, this.#silence(now, connection))) this.#endSilence(connection);
+    else if (isOver(statement_timeout, this.#worked(now, connection)))
+      this.#cancel(connection, pgError('statement_timeout', statement_timeout));
+  }
+
+  /** The client says nothing, and nothing is open. */
+  #endIdleness(now: number, client_idle_timeout: number): void {
+    const silent_ms = now - Math.max(this.ended_at, this.#intake.fed_at);
+    // Who still reads a reply is not idle.
+    if (isOver(client_idle_timeout, silent_ms) && this.#outbox.unsent_bytes === 0)
+      this.#owner.close(pgError('client_idle', client_idle_timeout));
+  }
+
+  /** The client waits for a connection. */
+  #endWait(now: number, { query_wait_timeout = 0, query_wait_notify }: TimeSettings['limits']): void {
+    const { phase, claim } = this.#owner;
+    if (phase !== 'waiting') return;
+    const { since, pool } = claim.lease;
+    if (isOver(query_wait_timeout, now - since)) {
+      const trouble = pool?.refusal === undefined ? '' : `; another could not be opened: ${pool.refusal}`;
+      this.#waiting.end(pgError('query_wait_timeout', query_wait_timeout, trouble));
+    } else if (isOver(query_wait_notify, now - since) && this.#notified_since !== since) {
+      this.#notified_since = since;
+      this.#outbox.push(noticeResponse('no server connection is free; the statement waits for one'));
     }
   }
 
@@ -63,10 +127,18 @@ export class TimeLimits {
     return 0;
   }
 
+  /** Milliseconds for which the server has worked on what the client asked for; not those that it waited behind others. */
+  #worked(now: number, connection: ServerConnection): number {
+    const { phase, exchange } = this.#owner;
+    if (phase !== 'active' || exchange.settled || !connection.isHead(exchange)) return 0;
+    return now - Math.max(this.began_at, this.#asked_at, connection.load.head_at);
+  }
+
   #endSilence(connection: ServerConnection): void {
     const { phase, exchange } = this.#owner;
     const error = pgError('idle_in_transaction');
     if (phase === 'idle') {
+      this.#xact_began_at = 0;
       this.#intake.failNext(error);
       this.#owner.release();
     } else if (exchange.copyIn) this.#failCopyIn(connection, error);
@@ -78,13 +150,25 @@ export class TimeLimits {
     }
   }
 
-  #cancel(connection: ServerConnection): void {
-    if (this.#canceled_at === this.began_at) return;
-    this.#canceled_at = this.began_at;
-    const error = pgError('statement_timeout');
-    if (this.#owner.exchange.copyIn) return this.#failCopyIn(connection, error);
+  #endQuery(connection: ServerConnection | undefined, error: PgError): void {
+    const { phase, exchange } = this.#owner;
+    if (this.#waiting.giveUp(error) || connection === undefined) return;
+    if (phase === 'active' && !exchange.settled) return this.#cancel(connection, error);
+    if (phase === 'active') return;
+    // What goes in front of it is under way: it is canceled when it is sent itself.
     this.#replies.instead = { error, ofCancel: true };
-    connection.cancel();
+    this.#owner.retries.canceled = true;
+  }
+
+  /** Cancels what is under way, once; nothing of others, and it is not sent again. */
+  #cancel(connection: ServerConnection, error: PgError): void {
+    if (this.#canceled_at === this.#asked_at) return;
+    this.#canceled_at = this.#asked_at;
+    const { exchange, retries } = this.#owner;
+    if (exchange.copyIn) return this.#failCopyIn(connection, error);
+    retries.canceled = true;
+    this.#replies.instead = { error, ofCancel: true };
+    connection.cancelExchange(exchange);
   }
 
   /** A server that waits for copy data does not hear of a cancel. */
@@ -94,4 +178,8 @@ export class TimeLimits {
     completeMessage(connection, this.#intake);
     failCopyIn(connection, this.#owner.exchange, error.message);
   }
+}
+
+function isOver(limit_ms: number, time_ms: number): boolean {
+  return limit_ms > 0 && time_ms >= limit_ms;
 }

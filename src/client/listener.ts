@@ -13,6 +13,7 @@ import { Framer } from '../wire/framer.ts';
 import { FRONTEND, LOGIN_MESSAGE_LENGTH_MAX, MESSAGE_LENGTH_MAX } from '../wire/protocol.ts';
 import { type Cancelable, type CancelKey, CancelKeys } from './cancel.ts';
 import type { SessionContext } from './context.ts';
+import { Headcount, type Seat } from './headcount.ts';
 import type { Admission } from './logins.ts';
 import { Session } from './session.ts';
 import { type LoginRequest, readStartup, StartupAborted, StartupChannel } from './startup.ts';
@@ -38,6 +39,7 @@ export interface ConsoleLogin {
 export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   /** Milliseconds. */
   readonly client_login_timeout: () => number;
+  readonly max_client_conn: () => number;
   /** Bytes. */
   readonly max_message_size: () => number;
   readonly keepalive: () => KeepAlive;
@@ -67,10 +69,13 @@ interface Arrival {
   readonly parameters: ReadonlyMap<string, string>;
   readonly user: string;
   readonly database: string;
+  /** Its place among all clients; the admin database is exempt. */
+  readonly seat: Seat | undefined;
 }
 
 export class Listener implements PortsOwner {
   readonly cancelKeys = new CancelKeys();
+  readonly headcount = new Headcount();
   readonly #context: ListenerContext;
   readonly #ports = new Ports(this);
   readonly #sockets = new Set<Socket>();
@@ -124,7 +129,7 @@ export class Listener implements PortsOwner {
     const framer = new Framer({ eager: [FRONTEND.copyData], held });
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
     const channel = new StartupChannel(socket, framer);
-    const timer = setTimeout(() => socket.destroy(), client_login_timeout());
+    const timer = this.#limitLogin(socket, channel, client_login_timeout());
     try {
       await this.#logIn(socket, framer, channel);
     } catch (error) {
@@ -150,11 +155,26 @@ export class Listener implements PortsOwner {
     const isAdmin = this.#context.isAdmin(database);
     const refusal = this.#context.refusal(isAdmin);
     if (refusal !== undefined) throw refusal;
+    const seat = isAdmin ? undefined : this.#admit(socket);
     const address = socket.remoteAddress;
     const { mayOnlyShow } = await this.#context.authenticate(channel, { database, user, address, tls: channel.tls });
-    const arrival = { socket, framer, channel, parameters, user, database };
+    const arrival = { socket, framer, channel, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);
+  }
+
+  #limitLogin(socket: Socket, channel: StartupChannel, limit_ms: number): NodeJS.Timeout | undefined {
+    if (limit_ms === 0) return undefined;
+    return setTimeout(() => {
+      channel.detach();
+      this.#refuse(socket, pgError('login_timeout', limit_ms));
+    }, limit_ms);
+  }
+
+  #admit(socket: Socket): Seat {
+    const seat = this.headcount.admit(this.#context.max_client_conn());
+    socket.once('close', () => seat.leave());
+    return seat;
   }
 
   #openConsole({ socket, framer, channel, parameters, user, database }: Arrival, mayOnlyShow: boolean): void {
@@ -171,13 +191,14 @@ export class Listener implements PortsOwner {
     console.start();
   }
 
-  async #openSession({ socket, framer, channel, parameters, user, database }: Arrival): Promise<void> {
+  async #openSession({ socket, framer, channel, parameters, user, database, seat }: Arrival): Promise<void> {
     const cluster = this.#context.clusterFor(database, user);
     if (cluster === undefined) throw pgError('unknown_database', database, user);
     if (asksForReplication(parameters)) throw pgError('replication_unsupported');
+    seat?.take(database, user, cluster.settings.limits);
     await cluster.prepared();
     const { profile, parameters: reported } = await welcome(cluster, startupSettings(parameters));
-    if (socket.destroyed) throw new StartupAborted('the client closed the connection');
+    if (socket.destroyed || socket.writableEnded) throw new StartupAborted('the client closed the connection');
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
@@ -188,6 +209,7 @@ export class Listener implements PortsOwner {
       clusterFor: this.#context.clusterFor,
       ended: cause => {
         this.cancelKeys.revoke(key);
+        seat?.leave();
         this.#context.disconnected(session, cause);
       },
     });
@@ -200,6 +222,8 @@ export class Listener implements PortsOwner {
   }
 
   #refuse(socket: Socket, error: unknown): void {
+    // It was told that its time is over.
+    if (socket.writableEnded) return;
     if (error instanceof StartupAborted) {
       socket.destroy();
       return;

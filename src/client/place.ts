@@ -1,6 +1,7 @@
 /** One client's place on its connection: how it keeps others waiting when it does not read, and how it leaves. */
 import { type PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import type { Cluster } from '../pool/cluster.ts';
 import { Husk } from '../pool/husk.ts';
 import type { Lease, LeaseSource } from '../pool/lease.ts';
 import type { ServerConnection } from '../server/connection.ts';
@@ -12,6 +13,7 @@ export interface PlacedOwner {
   readonly connection: ServerConnection | undefined;
   readonly pool: LeaseSource | undefined;
   readonly exchange: Exchange;
+  readonly cluster: Cluster;
   readonly tally: Tally;
   /** Whether the connection is shared with others, not its own. */
   readonly shared: boolean;
@@ -19,9 +21,8 @@ export interface PlacedOwner {
   close(error: PgError): void;
 }
 
-/** Bytes that wait for a client who does not read before those behind it are sent elsewhere, and before it is closed. */
+/** Bytes that wait for a client who does not read before those behind it are sent elsewhere. */
 const WAITING_LENGTH_MAX = 256 * 1024;
-const HELD_LENGTH_MAX = 8 * 1024 * 1024;
 /** Milliseconds for which a client may read nothing at all while others wait for its connection. */
 const UNREAD_MAX_MS = 30;
 
@@ -53,16 +54,17 @@ export class Place {
 
   /** The client's socket is full: nothing more is sent behind its exchange, and what is there already must not wait. */
   full(): void {
-    const { connection, shared } = this.#owner;
+    const { connection, shared, cluster } = this.#owner;
     if (connection === undefined) return;
     const { load } = connection;
     // What may be large is as if it had the connection for itself.
     load.stalled = shared && !this.#lease.large;
     if (!shared || load.depth === 1) return connection.pause();
     const waiting_bytes = this.#outbox.unsent_bytes;
-    if (waiting_bytes < WAITING_LENGTH_MAX) return;
+    const { max_reply_memory } = cluster.settings.limits;
+    if (waiting_bytes < Math.min(WAITING_LENGTH_MAX, max_reply_memory)) return;
     if (connection.queue.moveWaiting()) connection.pause();
-    else if (waiting_bytes > HELD_LENGTH_MAX) this.#owner.close(pgError('reply_unread', waiting_bytes));
+    else if (waiting_bytes > max_reply_memory) this.#owner.close(pgError('reply_unread', waiting_bytes));
   }
 
   /** Others wait: the client is closed when it has not read for a while. */

@@ -1,6 +1,7 @@
 /** Takes what a server connection yields for one client: passes replies on and learns from them what changed. */
 import type { PgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import type { Cluster } from '../pool/cluster.ts';
 import { QUERY_CANCELED } from '../server/cancel.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import { DIRTY } from '../server/dirty.ts';
@@ -28,6 +29,7 @@ export interface RepliesOwner {
   readonly connection: ServerConnection | undefined;
   readonly exchange: Exchange;
   readonly batch: Batch;
+  readonly cluster: Cluster;
   readonly statements: ClientStatements;
   readonly commands: Commands;
   readonly settings: ClientSettings;
@@ -114,7 +116,7 @@ export class Replies implements ExchangeOwner {
 
   /** Whether a part of the reply is kept back. */
   #holds(bytes: Buffer): boolean {
-    if (this.#keeps) return this.length < HELD_LENGTH_MAX;
+    if (this.#keeps) return this.length < this.#owner.cluster.settings.limits.max_reply_memory;
     return saysNothing(bytes, this.#rescuable && this.length < FLUSHED_LENGTH);
   }
 
@@ -133,6 +135,15 @@ export class Replies implements ExchangeOwner {
     this.#dropHeld();
     this.#guarded = false;
     retries.move();
+    return true;
+  }
+
+  /** Whether a read that waits behind others may be left to run as nobody's: nothing of its reply is kept then. */
+  leaves(): boolean {
+    const { shared, batch, connection, exchange } = this.#owner;
+    if (!shared || !this.#guarded || batch.read !== true || connection?.isHead(exchange) !== false) return false;
+    this.#dropHeld();
+    this.#guarded = false;
     return true;
   }
 
@@ -375,8 +386,6 @@ const LAST_WORDS: ReadonlySet<string | undefined> = new Set(['57P01', '57P02']);
 
 const UNKNOWN_STATEMENT = '26000';
 const DUPLICATE_STATEMENT = '42P05';
-/** Bytes of a reply that are kept back while the statement may have to be repeated. */
-const HELD_LENGTH_MAX = 8 * 1024 * 1024;
 const DDL = /^(?:CREATE|ALTER|DROP) /;
 const TAG_INITIALS = new Set(['D', 'R', 'P', 'L', 'C', 'A'].map(letter => letter.charCodeAt(0)));
 const TAG_LEFTOVERS = new Map<string, number>([

@@ -33,6 +33,7 @@ import { ClientRouting } from './routing.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
 import { Tally } from './tally.ts';
+import { Waiting, type WaitingOwner } from './waiting.ts';
 
 export class Session
   implements
@@ -44,7 +45,8 @@ export class Session
     CommandsOwner,
     DepartingOwner,
     PlacedOwner,
-    RetriedOwner
+    RetriedOwner,
+    WaitingOwner
 {
   readonly id: number;
   readonly database: string;
@@ -72,10 +74,10 @@ export class Session
   readonly #context: SessionContext;
   readonly #intake: Intake;
   readonly #replies: Replies;
+  readonly #waiting: Waiting;
   readonly #limits: TimeLimits;
   readonly #startup: SettingsProfile;
   #draining: PgError | undefined;
-  #failedCheckouts = 0;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
   constructor(socket: Socket, framer: Framer, outbox: Outbox, login: SessionLogin, context: SessionContext) {
@@ -90,13 +92,15 @@ export class Session
     this.#socket = socket;
     this.#context = context;
     this.cluster = cluster;
+    this.statements.max = cluster.settings.limits.max_client_prepared_statements;
     this.#startup = profile;
     const { statements, settings } = this;
     const batch = new Batch({ routing: this.routing, statements, settings });
     this.#intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
     this.#departure = new Departure(this, socket, outbox, this.#intake);
-    this.#limits = new TimeLimits(this, this.#intake, this.#replies);
+    this.#waiting = new Waiting(this, this.#intake, this.#replies);
+    this.#limits = new TimeLimits(this, this.#intake, this.#replies, outbox, this.#waiting);
     this.exchange = new Exchange(this.#replies, false);
     this.claim = new Claim(this, profile);
     this.place = new Place(this, this.claim.lease, outbox);
@@ -204,17 +208,13 @@ export class Session
   cancel(): void {
     this.retries.canceled = this.phase !== 'idle';
     if (this.phase === 'active') this.connection?.cancelExchange(this.exchange);
-    else if (this.phase === 'waiting' && this.connection === undefined) {
-      this.claim.withdraw();
-      this.#to('idle');
-      this.#intake.failBatch(pgError('query_canceled'));
-      this.process();
-    }
+    else this.#waiting.giveUp(pgError('query_canceled'));
   }
 
   /** Enforces the time limits that need no precision; called a few times a second. */
   tick(now: number): void {
-    this.#limits.enforce(now, this.cluster.settings);
+    const cluster = this.cluster.retired ? this.#context.clusterFor(this.database, this.user) : undefined;
+    this.#limits.enforce(now, (cluster ?? this.cluster).settings);
   }
 
   /** The rows of EXPLAIN ROUTE. */
@@ -255,9 +255,10 @@ export class Session
 
   dispatch(): void {
     const connection = this.connection;
+    if (this.phase !== 'active' || this.exchange.settled) this.#limits.ask();
     // What the server skips may be anything.
     const isSkipped = this.phase === 'active' && this.exchange.skipping;
-    const refusal = isSkipped ? undefined : this.routing.refusal(this.batch.demand, this.pool);
+    const refusal = isSkipped ? undefined : (this.batch.refusal ?? this.routing.refusal(this.batch.demand, this.pool));
     if (refusal !== undefined) this.refuse(refusal, this.batch.endType);
     else if (this.phase === 'active') this.#send();
     else if (connection === undefined) this.#route();
@@ -293,15 +294,11 @@ export class Session
   }
 
   leaseFailed(error: PgError): void {
-    this.counters.error_count++;
+    this.#waiting.fail(error);
+  }
+
+  rest(): void {
     this.#to('idle');
-    // Statements sent behind this one may rely on it: without a transaction that never began, say.
-    if (this.pipelines || error.severity === 'FATAL') return this.close(error);
-    this.#intake.failBatch(error);
-    const limit = this.cluster.settings.checkout_failure_limit ?? 0;
-    if (limit > 0 && ++this.#failedCheckouts >= limit)
-      this.close(pgError('checkout_limit', this.#failedCheckouts, limit));
-    this.process();
   }
 
   exchangeEnded(status: number): void {
@@ -313,7 +310,7 @@ export class Session
     if (this.phase === 'closed') return this.release();
     this.#to('idle');
     if (status !== STATUS.idle && this.shared) return this.#break();
-    this.#limits.ended_at = now;
+    this.#limits.exchangeEnded(status, now);
     if (this.exchange.skipping) this.#intake.skip();
     if (status === STATUS.idle && !this.#inSessionMode) this.release();
     if (this.#draining !== undefined) this.drain(this.#draining);
@@ -397,6 +394,7 @@ export class Session
     this.cluster = cluster;
     this.routing.configure(cluster);
     this.settings.configure(cluster);
+    this.statements.max = cluster.settings.limits.max_client_prepared_statements;
     return true;
   }
 

@@ -5,10 +5,18 @@ import type { Undo } from '../server/undo.ts';
 
 /** Statements by the client's names, whose bytes are read as Latin-1; the unnamed statement has the name ''. */
 export class ClientStatements {
+  /** How many names there may be besides ''; 0 is any number. */
+  max = 0;
   readonly #named = new Map<string, PreparedStatement>();
 
   get size(): number {
     return this.#named.size;
+  }
+
+  /** Whether one more name, which must be new, is one too many. */
+  isFullFor(name: string): boolean {
+    if (this.max === 0 || name === '') return false;
+    return this.#named.size - (this.#named.has('') ? 1 : 0) >= this.max;
   }
 
   find(name: string): PreparedStatement | undefined {

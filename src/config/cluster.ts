@@ -1,4 +1,5 @@
 /** What one cluster, a pool and one of its users, runs with: the file's settings after inheritance. */
+import { type Limits, limitsOf } from './limits.ts';
 import type { Config, PoolConfig } from './schema.ts';
 
 /** One PostgreSQL server of a shard. */
@@ -87,6 +88,7 @@ export interface ClusterSettings {
   readonly write_functions: readonly string[];
   readonly read_functions: readonly string[];
   readonly catalog_ttl: number;
+  readonly limits: Limits;
   /** In the order of their numbers, at least one. */
   readonly shards: readonly ShardSettings[];
 }
@@ -134,7 +136,10 @@ function cluster(general: Config['general'], database: string, pool: PoolConfig,
     prepared_statements_cache_size: pool.prepared_statements_cache_size,
     // PgCat documents 0 as off.
     checkout_failure_limit: pool.checkout_failure_limit === 0 ? undefined : pool.checkout_failure_limit,
-    idle_client_in_transaction_timeout: general.idle_client_in_transaction_timeout,
+    idle_client_in_transaction_timeout:
+      user.idle_client_in_transaction_timeout ??
+      pool.idle_client_in_transaction_timeout ??
+      general.idle_client_in_transaction_timeout,
     default_shard: defaultShard(pool.default_shard),
     sharding: {
       function: pool.sharding_function,
@@ -152,6 +157,7 @@ function cluster(general: Config['general'], database: string, pool: PoolConfig,
     write_functions: pool.write_functions,
     read_functions: pool.read_functions,
     catalog_ttl: pool.catalog_ttl,
+    limits: limitsOf(general, pool, user),
     shards: shardsOf(pool),
   };
 }

@@ -1,5 +1,6 @@
 /** The [general] section: where pglynx listens, and what every pool starts from. */
 import * as z from 'zod';
+import { generalLimits } from './limits.ts';
 import {
   bytes,
   choice,
@@ -233,9 +234,10 @@ const limits = {
       description:
         'Longest message that pglynx holds whole, such as a Parse. A longer one is refused with SQLSTATE 08P01. pglynx only.',
     }),
-  client_login_timeout: milliseconds(1).default(60_000).register(settingInfo, {
+  client_login_timeout: milliseconds(0).default(60_000).register(settingInfo, {
     reload: 'live',
-    description: 'A client that has not logged in after this long is disconnected. pglynx only.',
+    description:
+      'A client that has not logged in after this long is disconnected with SQLSTATE 57014; 0 is never. As in PgBouncer, but in ms.',
   }),
   query_analysis_max_length: bytes(0).default(8192).register(settingInfo, {
     reload: 'live',
@@ -245,4 +247,11 @@ const limits = {
 };
 
 /** The [general] section. */
-export const generalSchema = z.strictObject({ ...listening, ...pooling, ...network, ...logins, ...limits });
+export const generalSchema = z.strictObject({
+  ...listening,
+  ...pooling,
+  ...network,
+  ...logins,
+  ...limits,
+  ...generalLimits,
+});

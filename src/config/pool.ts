@@ -1,5 +1,6 @@
 /** The [pools.NAME] sections with their users, shards and servers. */
 import * as z from 'zod';
+import { poolLimits, userLimits } from './limits.ts';
 import { pluginsSchema } from './plugins.ts';
 import { choice, host, integer, milliseconds, regex, seconds, settingInfo, text, typeWords } from './setting.ts';
 
@@ -137,7 +138,8 @@ export const userSchema = z.strictObject({
   }),
   statement_timeout: milliseconds(0).default(0).register(settingInfo, {
     reload: 'pools',
-    description: 'Longest time a statement may take before pglynx cancels it; 0 is any.',
+    description:
+      'Longest time a server may work on a statement; then pglynx cancels it, and it fails with SQLSTATE 57014. 0 is any.',
   }),
   connect_timeout: milliseconds(1).optional().register(settingInfo, {
     reload: 'pools',
@@ -154,6 +156,7 @@ export const userSchema = z.strictObject({
     unset: FROM_POOL,
     description: 'Overrides the pool.',
   }),
+  ...userLimits,
 });
 
 const pooling = {
@@ -357,6 +360,7 @@ export const poolSchema = z.strictObject({
   ...routing,
   ...sharding,
   ...logins,
+  ...poolLimits,
   plugins: pluginsSchema.optional().register(settingInfo, {
     reload: 'pools',
     unset: '[plugins]',

@@ -23,7 +23,7 @@ import type { Lease, LeaseSource, Role } from './lease.ts';
 import { Pool } from './pool.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
-import type { FailureReason, PoolOwner } from './settings.ts';
+import { type FailureReason, type PoolOwner, waitLimit } from './settings.ts';
 
 /** Where a cluster reports what operators want to know. */
 export interface ClusterLog {
@@ -347,7 +347,7 @@ export class Cluster implements PoolOwner<Pool> {
     if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
     const first = choose(this.#allowed(untried), this.settings.load_balancing_mode, now, Math.random);
     // Who has waited for one server does not stand in the queue of another.
-    const isLate = lease.tried.length > 0 && now - lease.since >= this.settings.connect_timeout;
+    const isLate = lease.tried.length > 0 && now - lease.since >= waitLimit(this.settings)[1];
     if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
     else if (lease.shareable) first.dispatch(lease, now);
     else first.lease(lease, now);

@@ -16,6 +16,8 @@ export interface LeaseSource {
   readonly counters: PoolCounters;
   readonly times: PoolTimes;
   readonly connections: ReadonlySet<ServerConnection>;
+  /** Why the server takes no more logins, if the last one failed. */
+  readonly refusal: string | undefined;
   /** Takes the connection back. */
   release(connection: ServerConnection): void;
   /** An exchange on a shared connection is over; microseconds of the server's work on it. */

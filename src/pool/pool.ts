@@ -13,7 +13,7 @@ import { IdleConnections } from './idle.ts';
 import type { Lease, LeaseSource } from './lease.ts';
 import { INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
-import type { PoolOwner, PoolSettings } from './settings.ts';
+import { type PoolOwner, type PoolSettings, waitLimit } from './settings.ts';
 
 /** How much the time of each lease counts in the moving average of those before it. */
 const HELD_SHARE = 0.1;
@@ -68,7 +68,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#idle = new IdleConnections(settings.server_round_robin);
     this.#opener = new Opener(this, settings.server_lifetime);
     this.#dispatcher = new Dispatcher(settings, this);
-    this.#waiters = new WaitQueue(settings.connect_timeout, lease => this.#expire(lease));
+    this.#waiters = new WaitQueue(waitLimit(settings)[1], lease => this.#expire(lease));
   }
 
   /** What goes on on shared connections. */
@@ -88,6 +88,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Connections being opened. */
   get opening(): number {
     return this.#opener.count;
+  }
+
+  get refusal(): string | undefined {
+    return this.#opener.refusal;
   }
 
   get waiting(): number {
@@ -436,10 +440,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Nobody gave up a connection in time. */
   #expire(lease: Lease): void {
-    const { connect_timeout } = this.settings;
+    const [setting, limit_ms] = waitLimit(this.settings);
     const busy = `all ${this.connections.size} connections of ${this.address.name} are busy`;
     const { refusal } = this.#opener;
     const refused = refusal === undefined ? '' : `; another could not be opened: ${refusal}`;
-    this.#refuse(lease, `${busy}; none became free in connect_timeout (${connect_timeout} ms)${refused}`);
+    this.#refuse(lease, `${busy}; none became free in ${setting} (${limit_ms} ms)${refused}`);
   }
 }

@@ -4,7 +4,7 @@ import type { Lease } from './lease.ts';
 
 export class WaitQueue {
   length = 0;
-  /** Milliseconds that a claim waits. */
+  /** Milliseconds that a claim waits; perhaps for ever. */
   readonly #timeout: number;
   readonly #expired: (lease: Lease) => void;
   #timer: NodeJS.Timeout | undefined;
@@ -66,7 +66,7 @@ export class WaitQueue {
   /** One timer serves the queue: who came first has the first deadline. */
   #arm(now: number): void {
     const first = this.#first;
-    if (this.#timer !== undefined || first === undefined) return;
+    if (this.#timer !== undefined || first === undefined || this.#timeout === Number.POSITIVE_INFINITY) return;
     this.#timer = setTimeout(() => this.#expire(), Math.max(1, first.deadline - now));
   }
 

@@ -1,4 +1,5 @@
 /** What a pool is given: its settings, and the cluster that it belongs to. */
+import type { Limits } from '../config/limits.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
@@ -18,6 +19,16 @@ export interface PoolSettings extends DispatchSettings {
   readonly healthcheck_timeout: number;
   readonly server_round_robin: boolean;
   readonly cleanup_server_connections: boolean;
+  readonly limits: Limits;
+}
+
+/** How long a claim may wait in a queue, in milliseconds, and the setting that says so. */
+export function waitLimit({
+  limits: { query_wait_timeout },
+  connect_timeout,
+}: Pick<PoolSettings, 'limits' | 'connect_timeout'>): readonly [string, number] {
+  if (query_wait_timeout === undefined) return ['connect_timeout', connect_timeout];
+  return ['query_wait_timeout', query_wait_timeout || Number.POSITIVE_INFINITY];
 }
 
 /** What a pool asks of the cluster it belongs to. */

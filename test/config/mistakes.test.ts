@@ -98,7 +98,7 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
     'healthcheck_timeout',
     'autoreload',
     'worker_threads',
-    'client_login_timeout',
+    'server_login_retry',
   ].map(
     key =>
       [

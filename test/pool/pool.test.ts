@@ -442,7 +442,6 @@ suite('time limits', () => {
       expected: 'EZ',
     },
     'a Sync': { send: [frontend.sync()], expected: 'EZ' },
-    'two queries': { send: [frontend.query('SELECT 1'), frontend.query('SELECT 2')], expected: 'EZTDCZ' },
   };
   for (const [name, { send, expected }] of Object.entries(replies)) {
     test(`idle_client_in_transaction_timeout is the reply to ${name}, and nothing shifts`, async () => {
@@ -461,6 +460,27 @@ suite('time limits', () => {
       assert.deepEqual(rowsOf(await client.query('SELECT 42')), [['42']]);
     });
   }
+
+  test('idle_client_in_transaction_timeout ends a client who has sent more: it was meant for the transaction', async () => {
+    await using proxy = await start(limits);
+    for (const begin of [
+      [frontend.query("INSERT INTO kept VALUES ('never')")],
+      [
+        frontend.parse('', "INSERT INTO kept VALUES ('never')"),
+        frontend.bind('', ''),
+        frontend.execute(),
+        frontend.sync(),
+      ],
+    ]) {
+      const client = await proxy.raw();
+      await client.query('BEGIN');
+      await sleep(400);
+      client.send(...begin, ...begin, frontend.query('COMMIT'));
+      const error = errorOf(await client.untilClosed());
+      assert.equal(error?.code, '58000');
+      assert.deepEqual(await cluster.sql('SELECT * FROM kept'), []);
+    }
+  });
 
   test('idle_client_in_transaction_timeout forgets a batch that was begun', async () => {
     await using proxy = await start(limits);

@@ -1,0 +1,311 @@
+/** The time that clients may take: each limit ends what it is meant for, on the server too, and nothing else. */
+import assert from 'node:assert/strict';
+import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { decode, errorOf, type Message, rowsOf } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
+import type { RawClient } from '../client/raw.ts';
+import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
+import { backendPid, settled } from '../failure/backends.ts';
+import { configText, type ProxyOptions, TestProxy } from '../proxy/index.ts';
+
+let cluster: TestCluster;
+before(async () => {
+  cluster = await startCluster();
+  await cluster.sql('CREATE TABLE kept (line text); GRANT ALL ON kept TO PUBLIC');
+});
+after(() => cluster?.stop());
+
+const start = (options: ProxyOptions) => TestProxy.start(cluster, options);
+const types = (messages: readonly Message[]) => messages.map(({ type }) => type).join('');
+const said = (messages: readonly Message[]) => {
+  const error = errorOf(messages);
+  return [error?.severity, error?.code];
+};
+/** Tests run side by side, and look at the server one after the other. */
+let turn: Promise<unknown> = Promise.resolve();
+const inTurn = <Result>(look: () => Promise<Result>): Promise<Result> => {
+  const mine = turn.then(look);
+  turn = mine.catch(() => undefined);
+  return mine;
+};
+const atRest = () => inTurn(() => settled(cluster));
+const kept = () => inTurn(async () => (await cluster.sql('SELECT line FROM kept')).length);
+/** One connection, that a client holds in a transaction. */
+const held = async (options: ProxyOptions) => {
+  const proxy = await start({ ...options, user: { pool_size: 1, ...options.user } });
+  const holder = await proxy.raw();
+  await holder.query('BEGIN');
+  return { proxy, holder, [Symbol.asyncDispose]: () => proxy.stop() };
+};
+
+suite('query_wait_timeout', { concurrency: true }, () => {
+  test('is how long a statement waits, whatever connect_timeout says', async () => {
+    await using pool = await held({ general: { query_wait_timeout: 400, connect_timeout: 100 } });
+    await using client = await pool.proxy.raw();
+    const began_ms = performance.now();
+    const messages = await client.query('SELECT 1');
+    assert.ok(performance.now() - began_ms >= 400);
+    assert.deepEqual(said(messages), ['ERROR', '58000']);
+    assert.match(
+      errorOf(messages)?.message ?? '',
+      /could not get connection from the pool .*query_wait_timeout \(400 ms\)/,
+    );
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+  });
+
+  test('0 is as long as it takes', async () => {
+    await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 100 } });
+    await using client = await pool.proxy.raw();
+    client.send(frontend.query('SELECT 1'));
+    assert.ok(await client.silent(400));
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+  });
+
+  test('of a user comes before that of the pool, and that before [general]', async () => {
+    for (const options of [
+      { pool: { query_wait_timeout: 100 } },
+      { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 100 } },
+    ]) {
+      await using pool = await held({ general: { query_wait_timeout: 60_000 }, ...options });
+      await using client = await pool.proxy.raw();
+      assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(100 ms\)/);
+    }
+  });
+});
+
+suite('query_wait_notify', { concurrency: true }, () => {
+  test('tells a client once that it waits, in front of its reply', async () => {
+    await using pool = await held({ general: { query_wait_notify: 100, connect_timeout: 10_000 } });
+    await using client = await pool.proxy.raw();
+    for (const messages of [
+      [frontend.query('SELECT 1')],
+      [frontend.parse('', 'SELECT 1'), frontend.bind('', ''), frontend.execute(), frontend.sync()],
+    ]) {
+      client.send(...messages);
+      const [notice] = await client.until('N');
+      const decoded = notice === undefined ? undefined : decode(notice);
+      assert.ok(decoded?.name === 'NoticeResponse');
+      assert.match(decoded.fields.message ?? '', /no server connection is free/);
+      assert.ok(await client.silent(300));
+      await pool.holder.query('COMMIT');
+      assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+      await pool.holder.query('BEGIN');
+    }
+    await pool.holder.query('COMMIT');
+    assert.equal(types(await client.query('SELECT pg_sleep(0.4)')), 'TDCZ', 'who is served hears nothing');
+  });
+
+  test('0 is never', async () => {
+    await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 400 } });
+    await using client = await pool.proxy.raw();
+    assert.equal(types(await client.query('SELECT 1')), 'EZ');
+  });
+});
+
+suite('query_timeout', { concurrency: true }, () => {
+  test('cancels on the server what takes longer, in both protocols and in a transaction, and the client goes on', async () => {
+    await using proxy = await start({ user: { pool_size: 1 }, general: { query_timeout: 200 } });
+    await using client = await proxy.raw();
+    const slow = 'SELECT pg_sleep(100)';
+    for (const messages of [
+      [frontend.query(slow)],
+      [frontend.parse('', slow), frontend.bind('', ''), frontend.execute(), frontend.sync()],
+    ]) {
+      client.send(...messages);
+      const reply = await client.ready();
+      assert.deepEqual(said(reply), ['ERROR', '57014']);
+      assert.match(errorOf(reply)?.message ?? '', /query_timeout \(200 ms\)/);
+      await atRest();
+      assert.deepEqual(rowsOf(await client.query('SELECT 42')), [['42']]);
+    }
+    await client.query('BEGIN');
+    assert.deepEqual(said(await client.query(slow)), ['ERROR', '57014']);
+    assert.equal(errorOf(await client.query('SELECT 1'))?.code, '25P02');
+    assert.equal(types(await client.query('ROLLBACK')), 'CZ');
+  });
+
+  test('counts the wait for a connection, and nothing of a write that waits takes place', async () => {
+    await using pool = await held({ general: { query_timeout: 200, connect_timeout: 10_000 } });
+    await using client = await pool.proxy.raw();
+    const reply = await client.query("INSERT INTO kept VALUES ('never')");
+    assert.deepEqual(said(reply), ['ERROR', '57014']);
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.query('SELECT 42')), [['42']]);
+    assert.equal(await kept(), 0);
+  });
+
+  test('is not the time between statements, of a transaction, or of what was flushed before', async () => {
+    await using proxy = await start({ user: { pool_size: 1 }, pool: { query_timeout: 300 } });
+    await using client = await proxy.raw();
+    await client.query('BEGIN');
+    for (let count = 0; count < 3; count++) {
+      assert.equal(errorOf(await client.query('SELECT pg_sleep(0.1)')), undefined);
+      await sleep(200);
+    }
+    await client.query('COMMIT');
+    for (let count = 0; count < 4; count++) {
+      const nap = [frontend.parse('', 'SELECT pg_sleep(0.1)'), frontend.bind('', ''), frontend.execute()];
+      client.send(...nap, frontend.flush());
+      await client.until('C');
+      await sleep(100);
+    }
+    client.send(frontend.sync());
+    assert.equal(types(await client.ready()), 'Z');
+  });
+
+  test('of a user comes before that of the pool, and that before [general]; a reload changes it', async () => {
+    const limits = {
+      general: { query_timeout: 60_000 },
+      pool: { query_timeout: 50_000 },
+      user: { query_timeout: 100 },
+    };
+    await using proxy = await start(limits);
+    await using client = await proxy.raw();
+    assert.match(errorOf(await client.query('SELECT pg_sleep(100)'))?.message ?? '', /query_timeout \(100 ms\)/);
+    client.send(frontend.query('SELECT pg_sleep(2)'));
+    proxy.rewrite(configText(cluster, { ...limits, user: {} }));
+    await proxy.proxy.reload();
+    assert.equal(errorOf(await client.ready()), undefined, 'also for what is under way');
+  });
+
+  for (const [name, user] of [
+    ['query_timeout', { pool_size: 3, query_timeout: 300 }],
+    ['statement_timeout', { pool_size: 1, statement_timeout: 100 }],
+  ] as const) {
+    test(`${name} hits one client of those who share connections, and the others get their own answers`, async () => {
+      await using proxy = await start({ user, users: ['alice'], pool: { connect_timeout: 10_000 } });
+      const clients = await Promise.all(Array.from({ length: 6 }, () => proxy.raw()));
+      const work = clients.map(async (client, number) => {
+        for (let count = 0; count < 60; count++) {
+          const tag = `${number}.${count}`;
+          // The same template is fast as a rule, so that others are sent behind it when it is not.
+          const isSlow = number === 0 && count % 20 === 19;
+          const reply = await client.query(`SELECT '${tag}', pg_sleep(${isSlow ? 100 : 0})`);
+          if (isSlow) assert.deepEqual(said(reply), ['ERROR', '57014'], tag);
+          else assert.deepEqual(rowsOf(reply), [[tag, '']], `${tag}: ${errorOf(reply)?.message}`);
+        }
+      });
+      await Promise.all(work);
+      await atRest();
+      await Promise.all(clients.map(client => client.close()));
+    });
+  }
+});
+
+suite('statement_timeout', { concurrency: true }, () => {
+  test('is the time of the server alone: who waits behind others is not hit, nor who waits for a connection', async () => {
+    await using pool = await held({ user: { statement_timeout: 200 }, pool: { connect_timeout: 10_000 } });
+    await using client = await pool.proxy.raw();
+    client.send(frontend.query('SELECT 1'));
+    assert.ok(await client.silent(500));
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+  });
+
+  test('ends what stood behind something that was canceled, and does not run it again', async () => {
+    await using proxy = await start({
+      user: { pool_size: 1, statement_timeout: 300 },
+      pool: { connect_timeout: 10_000 },
+    });
+    const [first, second] = await Promise.all([proxy.raw(), proxy.raw()]);
+    await cluster.sql('CREATE SEQUENCE IF NOT EXISTS runs; GRANT ALL ON runs TO PUBLIC');
+    const text = (time_s: number) => `INSERT INTO kept SELECT 'never' FROM pg_sleep(${time_s}) WHERE ${time_s} > 0`;
+    for (let count = 0; count < 30; count++) assert.equal(errorOf(await first.query(text(0))), undefined);
+    first.send(frontend.query(text(100)));
+    second.send(frontend.query(text(100)));
+    const [one, other] = await Promise.all([first.ready(), second.ready(3000)]);
+    for (const reply of [one, other]) {
+      assert.deepEqual(said(reply), ['ERROR', '57014']);
+      assert.match(errorOf(reply)?.message ?? '', /statement_timeout \(300 ms\)/);
+    }
+    await atRest();
+    assert.equal(await kept(), 0);
+    await Promise.all([first.close(), second.close()]);
+  });
+});
+
+suite('transaction_timeout', { concurrency: true }, () => {
+  const begun = async (proxy: TestProxy): Promise<RawClient> => {
+    const client = await proxy.raw();
+    await client.query("BEGIN; INSERT INTO kept VALUES ('never')");
+    return client;
+  };
+  const check = async (client: RawClient) => {
+    const messages = await client.untilClosed();
+    assert.deepEqual(said(messages), ['FATAL', '25P04']);
+    assert.match(errorOf(messages)?.message ?? '', /transaction_timeout \(300 ms\)/);
+    await atRest();
+    assert.equal(await kept(), 0);
+    client.destroy();
+  };
+
+  test('ends a transaction between statements, and while one runs', async () => {
+    await using proxy = await start({ user: { pool_size: 1 }, pool: { transaction_timeout: 300 } });
+    await check(await begun(proxy));
+    const busy = await begun(proxy);
+    busy.send(frontend.query('SELECT pg_sleep(100)'));
+    await check(busy);
+    const failed = await begun(proxy);
+    await failed.query('nonsense');
+    await check(failed);
+  });
+
+  test('leaves alone transactions that are short, one after the other, and what is no transaction', async () => {
+    await using proxy = await start({
+      user: { pool_size: 1 },
+      pool: { pool_mode: 'session', transaction_timeout: 300 },
+    });
+    await using client = await proxy.raw();
+    for (let count = 0; count < 4; count++) {
+      await client.query('BEGIN');
+      await sleep(100);
+      await client.query('COMMIT');
+    }
+    await sleep(500);
+    assert.equal(errorOf(await client.query('SELECT pg_sleep(0.5)')), undefined);
+  });
+});
+
+suite('client_idle_timeout', { concurrency: true }, () => {
+  test('disconnects who is silent outside a transaction, in every mode of the pool', async () => {
+    for (const pool_mode of ['transaction', 'session']) {
+      await using proxy = await start({ pool: { pool_mode, client_idle_timeout: 200 } });
+      const [silent, fresh] = [await proxy.raw(), await proxy.raw()];
+      await silent.query('SELECT 1');
+      for (const client of [silent, fresh]) {
+        const messages = await client.untilClosed();
+        assert.deepEqual(said(messages), ['FATAL', '57P05']);
+        assert.match(errorOf(messages)?.message ?? '', /client_idle_timeout \(200 ms\)/);
+        client.destroy();
+      }
+      await eventually('both have left', () => [...proxy.proxy.clients()].length === 0);
+    }
+  });
+
+  test('leaves alone who waits for a reply, is in a transaction, or says something now and then', async () => {
+    await using pool = await held({ pool: { client_idle_timeout: 300, connect_timeout: 10_000 } });
+    await using waits = await pool.proxy.raw();
+    waits.send(frontend.query('SELECT 1'));
+    await sleep(700);
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await waits.ready()), [['1']]);
+    for (let count = 0; count < 4; count++) {
+      await sleep(150);
+      await waits.query('SELECT 1');
+    }
+    assert.equal(errorOf(await waits.query('SELECT pg_sleep(0.6)')), undefined);
+  });
+
+  test('that a reload brings holds for who is idle already', async () => {
+    await using proxy = await start({});
+    const client = await proxy.raw();
+    await backendPid(client);
+    proxy.rewrite(configText(cluster, { pool: { client_idle_timeout: 100 } }));
+    await proxy.proxy.reload();
+    assert.deepEqual(said(await client.untilClosed()), ['FATAL', '57P05']);
+    client.destroy();
+  });
+});
