@@ -12,6 +12,8 @@ import { VERSION } from './version.ts';
 
 /** PgCat's own default. */
 const DEFAULT_FILE = 'pgcat.toml';
+/** Milliseconds that a process has to end by itself once everything is closed. */
+const EXIT_MS = 3000;
 const DEMO_PORT = 6432;
 const DEMO_REPLICAS = 2;
 
@@ -50,7 +52,8 @@ const program = new Command('pglynx')
   .addHelpText(
     'after',
     `
-Signals: SIGINT and SIGTERM let transactions end and then stop, a second one stops at once; SIGHUP reloads FILE.`,
+Signals: SIGINT and SIGTERM let transactions end and then stop, a second one stops at once; SIGHUP reloads FILE.
+Under systemd, sockets that it passes on are used, and it is told when the service is ready.`,
   )
   .action(run);
 
@@ -85,8 +88,11 @@ async function run(file: string | undefined): Promise<void> {
   }
   const loaded = loadConfig(path);
   const port_hint = `change general.port in ${path}`;
-  const service = await serve(loaded, { logger: await logger('info'), port_hint, hangup: 'reload' });
+  const { env } = process;
+  const service = await serve(loaded, { logger: await logger('info'), port_hint, hangup: 'reload', env });
   await service.ended;
+  // Nothing should be left that keeps the process; if there is, it does so no longer.
+  setTimeout(() => process.exit(), EXIT_MS).unref();
 }
 
 async function runDemo(flags: DemoFlags): Promise<void> {

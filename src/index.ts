@@ -1,4 +1,5 @@
 /** The public API of the package: read a configuration, and run a proxy with it. */
+export type { ShutdownMode } from './admin/control.ts';
 export { type LoadedConfig, loadConfig, parseConfig } from './config/load.ts';
 export { ConfigError, type Problem } from './config/problem.ts';
 export type { Config } from './config/schema.ts';

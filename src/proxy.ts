@@ -1,8 +1,9 @@
 /** The composition root: puts a configuration, its clusters, the listener and the admin database together and runs them. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { Console } from './admin/console.ts';
-import type { ClientView, ControlPlane } from './admin/control.ts';
+import type { ClientView, ControlPlane, ShutdownMode } from './admin/control.ts';
 import { AdminSession } from './admin/session.ts';
 import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
@@ -15,13 +16,14 @@ import { type ClusterName, diffConfigs, withoutRestart } from './config/diff.ts'
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
-import { errorText, type PgError, pgError } from './errors.ts';
+import { errorText, pgError } from './errors.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
 import { Cluster } from './pool/cluster.ts';
 import { type Plan, Registry } from './pool/registry.ts';
 import { Autoreload } from './proxy/autoreload.ts';
+import { Drain } from './proxy/drain.ts';
 import { Reloads } from './proxy/reloads.ts';
 import { shardingKey } from './routing/values.ts';
 import { ProfileCatalog } from './server/parameters.ts';
@@ -33,13 +35,20 @@ import { VERSION } from './version.ts';
 /** What a proxy needs besides its configuration. */
 export interface ProxyOptions {
   readonly logger: Logger;
-  /** Carries out SHUTDOWN of the admin database; sends this process a SIGINT when it is not given. */
-  readonly shutdown?: () => void;
+  /** Carries out SHUTDOWN of the admin database; without it the proxy drains and stops. */
+  readonly shutdown?: (mode: ShutdownMode) => void;
+  /** File descriptors of sockets that listen already; they are used instead of general.host, port and unix_socket_dir. */
+  readonly sockets?: readonly number[];
+  /** Told when a reload begins and when it is over, whoever asked for it. */
+  readonly reloading?: (isOver: boolean) => void;
 }
 
 /** Milliseconds between looks at time limits of clients, and at the age of server connections. */
 const TICK_MS = 100;
 const MAINTAIN_MS = 1000;
+/** Milliseconds at the end for statements that are canceled, and for clients to read why they are disconnected. */
+const CANCEL_MS = 5000;
+const FAREWELL_MS = 500;
 
 /** Makes a proxy of a configuration; it does nothing until it is started. */
 export function createProxy(loaded: LoadedConfig, options: ProxyOptions): PgProxy {
@@ -50,7 +59,8 @@ export class PgProxy implements ControlPlane {
   readonly version = VERSION;
   readonly ledger = new Ledger();
   readonly #log: Logger;
-  readonly #shutdown: () => void;
+  readonly #options: ProxyOptions;
+  readonly #drain: Drain;
   readonly #keys = new KeyCache(randomBytes(32));
   readonly #sessions = new Set<Session>();
   readonly #consoles = new Set<AdminSession>();
@@ -67,19 +77,19 @@ export class PgProxy implements ControlPlane {
   #loaded: LoadedConfig;
   #listener: Listener | undefined;
   #analyzer: Analyzer | undefined;
-  #draining: PgError | undefined;
-  #drained: (() => void) | undefined;
+  #stopping: Promise<void> | undefined;
 
-  constructor(loaded: LoadedConfig, { logger, shutdown }: ProxyOptions) {
+  constructor(loaded: LoadedConfig, options: ProxyOptions) {
     this.#loaded = loaded;
-    this.#log = logger;
-    this.#shutdown = shutdown ?? (() => process.kill(process.pid, 'SIGINT'));
+    this.#log = options.logger;
+    this.#options = options;
+    this.#drain = new Drain(this.#sessions);
     this.#console = new Console(this);
     this.#showConsole = new Console(this, true);
     this.#registry = new Registry({
       keys: this.#keys,
       profiles: new ProfileCatalog(),
-      log: logger,
+      log: options.logger,
       keepalive: () => keepAliveOf(this.#loaded.config.general),
       ledger: this.ledger,
     });
@@ -93,7 +103,7 @@ export class PgProxy implements ControlPlane {
     });
     const { promise: started, resolve } = Promise.withResolvers<void>();
     this.#started = resolve;
-    this.#reloads = new Reloads(() => this.#reload(), started);
+    this.#reloads = new Reloads(() => this.#reloadAloud(), started);
   }
 
   /**
@@ -106,7 +116,8 @@ export class PgProxy implements ControlPlane {
     this.#analyzer = inspector;
     const listener = new Listener(this.#listenerContext(inspector));
     const { host: hosts, port, unix_socket_dir, unix_socket_mode } = general;
-    const bound = await listener.listen({ hosts, port, unix_socket_dir, unix_socket_mode });
+    const { sockets } = this.#options;
+    const bound = await listener.listen({ hosts, port, unix_socket_dir, unix_socket_mode, sockets });
     this.#listener = listener;
     this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config), () => false));
     this.#every(TICK_MS, now => {
@@ -134,7 +145,18 @@ export class PgProxy implements ControlPlane {
     return this.#reloads.ask();
   }
 
+  async #reloadAloud(): Promise<string[]> {
+    const { reloading } = this.#options;
+    reloading?.(false);
+    try {
+      return await this.#reload();
+    } finally {
+      reloading?.(true);
+    }
+  }
+
   async #reload(): Promise<string[]> {
+    if (this.#stopping !== undefined) throw new Error('the pooler is shutting down');
     const before = this.#loaded;
     const read_at = await this.#autoreload.look();
     // What can fail comes first.
@@ -180,37 +202,47 @@ export class PgProxy implements ControlPlane {
     }
   }
 
-  /** Refuses new clients, lets transactions end, and resolves when all clients are gone or shutdown_timeout is over. */
-  async drain(): Promise<void> {
-    const { shutdown_timeout } = this.#loaded.config.general;
-    this.#draining = pgError('shutting_down');
-    const gone = new Promise<void>(resolve => {
-      this.#drained = resolve;
-    });
-    for (const session of [...this.#sessions]) session.drain(pgError('shutting_down'));
-    if (this.#sessions.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>(resolve => {
-      timer = setTimeout(resolve, shutdown_timeout);
-    });
-    await Promise.race([gone, late]);
-    clearTimeout(timer);
-    if (this.#sessions.size > 0) {
+  /** Whether no more clients are taken. */
+  get draining(): boolean {
+    return this.#drain.begun;
+  }
+
+  /** Whether SIGTERM ends the process without waiting for transactions. */
+  get endsAtSigterm(): boolean {
+    return this.#loaded.config.general.sigterm === 'immediate';
+  }
+
+  /** Refuses new clients, and resolves when those who are here have left, in the way that `mode` says. */
+  async drain(mode: ShutdownMode = 'drain'): Promise<void> {
+    await this.#drain.begin(mode, this.#loaded.config.general.shutdown_timeout);
+    if (this.#sessions.size > 0 && this.#stopping === undefined) {
       this.#log.warn(`Graceful shutdown timed out. ${this.#sessions.size} active clients being closed`);
     }
   }
 
-  /** Ends everything now. */
-  async stop(): Promise<void> {
+  /** Ends everything now: clients are told, what they were doing is canceled, and servers are left in good order. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     this.#autoreload.stop();
+    this.#listener?.close(pgError('cannot_connect_now'));
     for (const session of [...this.#sessions]) session.close(pgError('shutting_down'));
     for (const console of [...this.#consoles]) console.close(pgError('shutting_down'));
-    // One turn for the last words to leave.
-    await new Promise(resolve => setTimeout(resolve, 20));
+    this.#registry.retire();
+    await until(() => this.#registry.connections === 0, CANCEL_MS);
+    await until(() => this.#listener === undefined || this.#listener.isEmpty, FAREWELL_MS);
     this.#listener?.destroy();
     this.#registry.destroy();
     this.#log.info('Shutting down...');
+  }
+
+  /** Those of the admin database left out. */
+  get client_count(): number {
+    return this.#sessions.size;
   }
 
   clusters(): Iterable<Cluster> {
@@ -225,8 +257,10 @@ export class PgProxy implements ControlPlane {
     return settingRows(this.#loaded.config);
   }
 
-  shutdown(): void {
-    this.#shutdown();
+  shutdown(mode: ShutdownMode): void {
+    const { shutdown } = this.#options;
+    if (shutdown === undefined) void this.drain(mode).then(() => this.stop());
+    else shutdown(mode);
   }
 
   #listenerContext(inspector: Analyzer): ListenerContext {
@@ -252,7 +286,7 @@ export class PgProxy implements ControlPlane {
         this.#consoles.add(session);
         return session;
       },
-      refusal: isAdmin => (this.#draining !== undefined && !isAdmin ? pgError('cannot_connect_now') : undefined),
+      refusal: isAdmin => (this.draining && !isAdmin ? pgError('cannot_connect_now') : undefined),
       connected: session => this.#connected(session),
       disconnected: (session, cause) => this.#disconnected(session, cause),
       loginFailed: (address, error) => {
@@ -269,7 +303,7 @@ export class PgProxy implements ControlPlane {
     const { id, database, user } = session;
     const level = this.#loaded.config.general.log_client_connections ? 'info' : 'debug';
     this.#log[level]({ client: id, database, user }, 'Client connected');
-    if (this.#draining !== undefined) session.drain(this.#draining);
+    this.#drain.joined(session);
   }
 
   #disconnected(session: Session, cause: string): void {
@@ -281,7 +315,7 @@ export class PgProxy implements ControlPlane {
     const fields = { client: id, database, user, duration_ms, cause };
     if (cause.startsWith('internal error')) this.#log.error(fields, 'Client disconnected by a fault of pglynx');
     else this.#log[level](fields, 'Client disconnected');
-    if (this.#sessions.size === 0) this.#drained?.();
+    this.#drain.left();
   }
 
   #every(interval_ms: number, act: (now: number) => void): void {
@@ -318,6 +352,14 @@ export async function explainText(
   const bytes = Buffer.from(text);
   return routing.explain(bytes, 0, bytes.length, { held: undefined, begun: undefined, whole: true });
 }
+
+/** Returns when it holds, or when that takes too long. */
+async function until(holds: () => boolean, limit_ms: number): Promise<void> {
+  const deadline = performance.now() + limit_ms;
+  while (!holds() && performance.now() < deadline) await sleep(POLL_MS);
+}
+
+const POLL_MS = 5;
 
 function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {
   const now = () => performance.now();

@@ -110,7 +110,7 @@ export class Console {
 
   async #shutdown(): Promise<Outcome> {
     // The answer leaves first.
-    setImmediate(() => this.#control.shutdown());
+    setImmediate(() => this.#control.shutdown('drain'));
     return { rows: [['t']], notices: [] };
   }
 }

@@ -19,6 +19,12 @@ export interface ClientView {
   waiting_ms(now: number): number;
 }
 
+/**
+ * How a process ends: `drain` as at SIGINT; `wait_for_servers` as soon as no client is in a transaction, without a time
+ * limit; `wait_for_clients` when the last client has left.
+ */
+export type ShutdownMode = 'drain' | 'wait_for_servers' | 'wait_for_clients';
+
 /** The process, as the admin database sees it. */
 export interface ControlPlane {
   /** `X.Y.Z` */
@@ -33,6 +39,6 @@ export interface ControlPlane {
    * @throws Error why the file cannot be used; nothing has changed then
    */
   reload(): Promise<string[]>;
-  /** Begins to drain. */
-  shutdown(): void;
+  /** Begins to end the process. */
+  shutdown(mode: ShutdownMode): void;
 }

@@ -2,10 +2,9 @@
 import type { Logger } from 'pino';
 import { errorText } from '../errors.ts';
 import { createProxy, type LoadedConfig, PortError } from '../index.ts';
+import { Ending } from './ending.ts';
 import { OperatorError } from './error.ts';
-
-/** npm passes a Ctrl-C on that the terminal has sent already: what comes this soon is the same one. */
-const ECHO_MS = 300;
+import { inheritedSockets, Systemd } from './systemd.ts';
 
 /** A proxy that serves clients. */
 export interface Service {
@@ -21,29 +20,38 @@ export interface ServeOptions {
   readonly port_hint: string;
   /** What SIGHUP does: a service reloads its file; a program for a terminal ends with it. */
   readonly hangup: 'reload' | 'end';
+  /** The environment of a process that systemd may have started. */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 /**
  * Starts a proxy. From then on SIGINT and SIGTERM drain it, and a second one ends the process at once.
  * @throws OperatorError when it cannot listen.
  */
-export async function serve(loaded: LoadedConfig, { logger, port_hint, hangup }: ServeOptions): Promise<Service> {
+export async function serve(loaded: LoadedConfig, options: ServeOptions): Promise<Service> {
+  const { logger, port_hint, hangup, env = {} } = options;
   for (const warning of loaded.warnings) logger.warn(warning);
-  const proxy = createProxy(loaded, { logger });
+  const systemd = new Systemd(env, logger);
+  let status = '';
+  const proxy = createProxy(loaded, {
+    logger,
+    sockets: inheritedSockets(env, process.pid),
+    shutdown: mode => ending.begin(mode),
+    reloading: isOver => (isOver ? systemd.ready(status) : systemd.reloading()),
+  });
   const reload = () => {
     proxy.reload().catch((thrown: unknown) => logger.error(`reload changed nothing: ${errorText(thrown)}`));
   };
   if (hangup === 'reload') process.on('SIGHUP', reload);
-  const ending: NodeJS.Signals[] = hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM'];
-  const signalled = firstSignal(ending, logger);
-  const { port } = await proxy.start().catch((thrown: unknown) => {
+  const started = proxy.start();
+  const ending = new Ending(proxy, logger, systemd, started);
+  ending.listen(hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM']);
+  const { port, addresses } = await started.catch((thrown: unknown) => {
     throw (thrown instanceof PortError && listenError(thrown, thrown.address, port_hint)) || thrown;
   });
-  const ended = signalled.then(async () => {
-    await proxy.drain();
-    await proxy.stop();
-  });
-  return { port, ended };
+  status = `Listening on ${addresses.join(', ')}`;
+  systemd.ready(status);
+  return { port, ended: ending.over };
 }
 
 /** What to tell an operator about an address that cannot be listened on; undefined when it is something else. */
@@ -64,21 +72,4 @@ export function listenError(thrown: unknown, address: string, port_hint: string)
     default:
       return undefined;
   }
-}
-
-function firstSignal(names: readonly NodeJS.Signals[], logger: Logger): Promise<void> {
-  return new Promise(resolve => {
-    let first_ms: number | undefined;
-    const onSignal = (name: NodeJS.Signals, number: number) => {
-      const now_ms = performance.now();
-      if (first_ms === undefined) {
-        first_ms = now_ms;
-        logger.info(`${name}: waiting for transactions to end; a second signal ends at once`);
-        resolve();
-      } else if (now_ms - first_ms > ECHO_MS) {
-        process.exit(128 + number);
-      }
-    };
-    for (const name of names) process.on(name, onSignal);
-  });
 }

@@ -6,6 +6,7 @@ import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
 import { Outbox } from '../net/outbox.ts';
 import { type Bound, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
 import type { TlsFacts } from '../net/tls.ts';
+import type { Cluster } from '../pool/cluster.ts';
 import { welcome } from '../pool/welcome.ts';
 import { startupSettings } from '../server/parameters.ts';
 import { AUTHENTICATION_OK, backendKeyData, errorResponse, parameterStatus, READY_IDLE } from '../wire/backend.ts';
@@ -79,6 +80,8 @@ export class Listener implements PortsOwner {
   readonly #context: ListenerContext;
   readonly #ports = new Ports(this);
   readonly #sockets = new Set<Socket>();
+  /** Those who have not logged in yet. */
+  readonly #strangers = new Set<Socket>();
   #nextId = 1;
   /** Clients that could not be let in and that nobody was told of, and when somebody last was. */
   #unaccepted = 0;
@@ -96,14 +99,20 @@ export class Listener implements PortsOwner {
     return this.#ports.listen(settings);
   }
 
-  /** Takes no more clients. */
-  close(): void {
+  /** Whether nobody is connected. */
+  get isEmpty(): boolean {
+    return this.#sockets.size === 0;
+  }
+
+  /** Takes no more clients, and tells those why who have not logged in yet. */
+  close(error: PgError): void {
     this.#ports.close();
+    for (const socket of this.#strangers) socket.end(errorResponse(error));
   }
 
   /** Cuts off everybody. */
   destroy(): void {
-    this.close();
+    this.#ports.close();
     for (const socket of this.#sockets) socket.destroy();
   }
 
@@ -123,6 +132,7 @@ export class Listener implements PortsOwner {
   async #accept(socket: Socket): Promise<void> {
     const { max_message_size, keepalive, client_login_timeout } = this.#context;
     this.#sockets.add(socket);
+    this.#strangers.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     keepAlive(socket, keepalive());
     const held = { types: [FRONTEND.parse], length_max: max_message_size() };
@@ -137,6 +147,7 @@ export class Listener implements PortsOwner {
       this.#refuse(socket, error);
     } finally {
       clearTimeout(timer);
+      this.#strangers.delete(socket);
     }
   }
 
@@ -192,11 +203,12 @@ export class Listener implements PortsOwner {
   }
 
   async #openSession({ socket, framer, channel, parameters, user, database, seat }: Arrival): Promise<void> {
-    const cluster = this.#context.clusterFor(database, user);
-    if (cluster === undefined) throw pgError('unknown_database', database, user);
+    let cluster = this.#clusterFor(database, user);
     if (asksForReplication(parameters)) throw pgError('replication_unsupported');
     seat?.take(database, user, cluster.settings.limits);
     await cluster.prepared();
+    // A reload may have replaced it meanwhile.
+    for (; cluster.retired; await cluster.prepared()) cluster = this.#clusterFor(database, user);
     const { profile, parameters: reported } = await welcome(cluster, startupSettings(parameters));
     if (socket.destroyed || socket.writableEnded) throw new StartupAborted('the client closed the connection');
     const application_name = parameters.get('application_name') ?? '';
@@ -219,6 +231,12 @@ export class Listener implements PortsOwner {
     framer.length_max = MESSAGE_LENGTH_MAX;
     this.#context.connected(session);
     session.start();
+  }
+
+  #clusterFor(database: string, user: string): Cluster {
+    const cluster = this.#context.clusterFor(database, user);
+    if (cluster === undefined) throw pgError('unknown_database', database, user);
+    return cluster;
   }
 
   #refuse(socket: Socket, error: unknown): void {

@@ -202,7 +202,8 @@ export class Session
   /** Ends the session as soon as it is between transactions: now, or after the exchange that gets it there. */
   drain(error: PgError): void {
     this.#draining = error;
-    if (this.phase === 'idle' && this.status === STATUS.idle) this.close(error);
+    const isUnserved = this.phase === 'waiting' && this.connection === undefined;
+    if ((this.phase === 'idle' || isUnserved) && this.status === STATUS.idle) this.close(error);
   }
 
   cancel(): void {

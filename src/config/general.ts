@@ -60,7 +60,12 @@ const listening = {
   }),
   shutdown_timeout: milliseconds(0).default(60_000).register(settingInfo, {
     reload: 'live',
-    description: 'How long clients may finish their transactions after SIGINT or SIGTERM.',
+    description: 'How long clients may finish their transactions after SIGINT, SIGTERM or SHUTDOWN.',
+  }),
+  sigterm: choice(['drain', 'immediate']).default('drain').register(settingInfo, {
+    reload: 'live',
+    description:
+      'What SIGTERM does: `drain` lets transactions end, as SIGINT does; `immediate` does not, as in PgCat. pglynx only.',
   }),
   autoreload: interval().optional().register(settingInfo, {
     reload: 'live',

@@ -1,7 +1,16 @@
 /** Where clients come in: TCP addresses and a Unix socket, bound together or not at all. */
 import { lookup } from 'node:dns/promises';
 import { lstatSync, type Stats, unlinkSync } from 'node:fs';
-import { connect, createServer, isIP, isIPv4, type ListenOptions, type Server, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect,
+  createServer,
+  isIP,
+  isIPv4,
+  type ListenOptions,
+  type Server,
+  type Socket,
+} from 'node:net';
 import { addressText, socketPath } from './address.ts';
 
 /** What to listen on. */
@@ -14,6 +23,8 @@ export interface PortSettings {
   readonly unix_socket_dir: string | undefined;
   /** Permissions of the Unix socket, in octal digits. */
   readonly unix_socket_mode: string;
+  /** File descriptors of sockets that listen already: then nothing else is listened on. */
+  readonly sockets?: readonly number[] | undefined;
 }
 
 /** What is listened on. */
@@ -66,7 +77,8 @@ export class Ports {
    * @throws PortError an address is taken, not ours, or must not be used; then nothing is bound
    */
   async listen(settings: PortSettings): Promise<Bound> {
-    const { hosts, unix_socket_dir, unix_socket_mode } = settings;
+    const { hosts, unix_socket_dir, unix_socket_mode, sockets = [] } = settings;
+    if (sockets.length > 0) return this.#adopt(sockets);
     const addresses: string[] = [];
     let { port } = settings;
     try {
@@ -102,6 +114,23 @@ export class Ports {
     for (const server of this.#servers.splice(0)) server.close();
   }
 
+  /** Uses sockets that whoever started this process listens on. */
+  async #adopt(sockets: readonly number[]): Promise<Bound> {
+    let port = 0;
+    const addresses: string[] = [];
+    try {
+      for (const fd of sockets) {
+        const bound = await this.#bind({ fd }, `file descriptor ${fd}`);
+        port ||= bound;
+        addresses.push(nameOf(this.#servers.at(-1)?.address()) ?? `file descriptor ${fd}`);
+      }
+    } catch (thrown) {
+      this.close();
+      throw thrown;
+    }
+    return { port, addresses };
+  }
+
   /** A dead process's socket is replaced; a live one's, or any other file, is not. */
   async #bindUnix(path: string, mode: string): Promise<string> {
     if (Buffer.byteLength(path) > PATH_LENGTH_MAX) {
@@ -123,7 +152,7 @@ export class Ports {
   }
 
   /** The port it got; binds before it returns. */
-  #bind(options: ListenOptions, name: string): Promise<number> {
+  #bind(options: ListenOptions & { readonly fd?: number }, name: string): Promise<number> {
     const server = createServer(SOCKET_OPTIONS, socket => this.#owner.accept(socket));
     return new Promise((resolve, reject) => {
       const refuse = (error: NodeJS.ErrnoException) => reject(new PortError(name, error.code ?? '', error.message));
@@ -137,6 +166,11 @@ export class Ports {
       });
     });
   }
+}
+
+function nameOf(address: AddressInfo | string | null | undefined): string | undefined {
+  if (address === null || address === undefined || address === '') return undefined;
+  return typeof address === 'string' ? address : addressText(address.address, address.port);
 }
 
 /** The addresses of each host, each address once. */

@@ -23,7 +23,7 @@ import type { Lease, LeaseSource, Role } from './lease.ts';
 import { Pool } from './pool.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
-import { type FailureReason, type PoolOwner, waitLimit } from './settings.ts';
+import { type FailureReason, type PoolOwner, REPLACED, waitLimit } from './settings.ts';
 
 /** Where a cluster reports what operators want to know. */
 export interface ClusterLog {
@@ -249,12 +249,17 @@ export class Cluster implements PoolOwner<Pool> {
    * Ends all pools that do not go on in the cluster that `successor` finds: those of clients at work when they are done.
    * Who waits does so in that cluster from now on, or is told that there is none.
    */
-  retire(successor: () => Cluster | undefined = () => undefined): void {
+  retire(successor: () => Cluster | undefined = () => undefined, cause = REPLACED): void {
     this.#successor = successor;
     this.schema.stop();
     const kept = new Set(successor()?.pools);
     this.#gone = this.pools.filter(pool => kept.has(pool));
-    for (const pool of this.own) pool.retire();
+    for (const pool of this.own) pool.retire(cause);
+  }
+
+  /** Closes what is left of it. */
+  destroy(): void {
+    for (const pool of this.own) pool.destroy();
   }
 
   poolRetired(lease: Lease): void {

@@ -13,13 +13,10 @@ import { IdleConnections } from './idle.ts';
 import type { Lease, LeaseSource } from './lease.ts';
 import { INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
-import { type PoolOwner, type PoolSettings, waitLimit } from './settings.ts';
+import { type PoolOwner, type PoolSettings, SHUTTING_DOWN, waitLimit } from './settings.ts';
 
 /** How much the time of each lease counts in the moving average of those before it. */
 const HELD_SHARE = 0.1;
-
-/** Why the connections of a pool that is destroyed end. */
-const SHUTTING_DOWN = 'the pooler is shutting down';
 
 /** SQLSTATEs of a server that has no connection slot left, and of want on either side: it is busy, not broken. */
 const BUSY = ['53300', INSUFFICIENT_RESOURCES];
@@ -54,7 +51,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   readonly #waiters: WaitQueue;
   readonly #opener: Opener;
   #retry: NodeJS.Timeout | undefined;
-  #retired = false;
+  /** Why it is to end, once it is. */
+  #retired: string | undefined;
   #destroyed = false;
 
   constructor(address: PoolAddress, weight: number, settings: PoolSettings, owner: PoolOwner<Pool>) {
@@ -214,11 +212,11 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits may go elsewhere. */
-  retire(): void {
-    if (!this.#retired) this.account.holders--;
-    this.#retired = true;
+  retire(cause: string): void {
+    if (this.#retired === undefined) this.account.holders--;
+    this.#retired = cause;
     for (const lease of this.#waiters.list()) if (lease.queued) this.#owner.poolRetired(lease);
-    for (const connection of this.#idle.list()) this.#drop(connection, 'the pool was taken out of the configuration');
+    for (const connection of this.#idle.list()) this.#drop(connection, cause);
   }
 
   /** Closes every connection, whoever uses it. */
@@ -324,7 +322,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   #openUpTo(count: number): void {
-    const missing = this.#retired ? 0 : count - this.connections.size - this.opening;
+    const missing = this.#retired !== undefined ? 0 : count - this.connections.size - this.opening;
     for (let opened = 0; opened < missing; opened++) this.#open(this.#owner.defaults);
   }
 
@@ -375,7 +373,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       if (lease.shareable) this.#serveShared(connection, now);
       this.#reserve();
       if (this.#waiters.length > 0) this.#dispatcher.watch();
-    } else if (this.#retired) connection.close('the pool was taken out of the configuration');
+    } else if (this.#retired !== undefined) connection.close(this.#retired);
     else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
     else this.#idle.add(connection);
   }

@@ -2,6 +2,7 @@
 import type { ClusterSettings } from '../config/cluster.ts';
 import { Activity } from './activity.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
+import { SHUTTING_DOWN } from './settings.ts';
 
 /** The clusters of a configuration by their names, made and not yet at work. */
 export type Plan = ReadonlyMap<string, Cluster>;
@@ -24,10 +25,10 @@ export class Registry {
     return this.#retired;
   }
 
-  /** Server connections, open or being opened, those of retired clusters included. */
+  /** Server connections, those of retired clusters included. */
   get connections(): number {
     const pools = [...this.#everything()].flatMap(cluster => cluster.own);
-    return pools.reduce((sum, { connections, opening }) => sum + connections.size + opening, 0);
+    return pools.reduce((sum, { connections }) => sum + connections.size, 0);
   }
 
   find(database: string, user: string): Cluster | undefined {
@@ -58,7 +59,7 @@ export class Registry {
   }
 
   /** Serves the clusters of `plan` from now on, and returns those that are new. */
-  replace(plan: Plan): Cluster[] {
+  replace(plan: Plan, cause?: string): Cluster[] {
     const before = this.#clusters;
     this.#clusters = plan;
     const fresh = [...plan].filter(([name, cluster]) => before.get(name) !== cluster).map(([, cluster]) => cluster);
@@ -66,7 +67,7 @@ export class Registry {
     for (const [name, cluster] of before) {
       if (plan.get(name) === cluster) continue;
       this.#retired.add(cluster);
-      cluster.retire(() => this.#clusters.get(name));
+      cluster.retire(() => this.#clusters.get(name), cause);
     }
     this.#forget();
     return fresh;
@@ -80,13 +81,13 @@ export class Registry {
 
   /** Ends all clusters: connections that nobody uses now, the others when they are free. */
   retire(): void {
-    this.replace(new Map());
+    this.replace(new Map(), SHUTTING_DOWN);
   }
 
   /** Ends all clusters and every connection, used or not. */
   destroy(): void {
     this.retire();
-    for (const cluster of this.#retired) for (const pool of cluster.own) pool.destroy();
+    for (const cluster of this.#retired) cluster.destroy();
     this.#retired.clear();
   }
 
@@ -96,7 +97,11 @@ export class Registry {
   }
 
   #forget(): void {
-    for (const cluster of this.#retired) if (cluster.isEmpty) this.#retired.delete(cluster);
+    for (const cluster of this.#retired) {
+      if (!cluster.isEmpty) continue;
+      cluster.destroy();
+      this.#retired.delete(cluster);
+    }
   }
 }
 

@@ -8,6 +8,11 @@ import type { PoolAddress } from './address.ts';
 import type { DispatchSettings } from './dispatcher.ts';
 import type { Lease } from './lease.ts';
 
+/** Why the connections of a pool end when the process does. */
+export const SHUTTING_DOWN = 'the pooler is shutting down';
+/** And when a reload took the pool out or put another in its place. */
+export const REPLACED = 'a reload took the pool out or replaced it';
+
 /** The settings of a pool; times in milliseconds. */
 export interface PoolSettings extends DispatchSettings {
   readonly pool_size: number;
