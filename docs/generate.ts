@@ -1,4 +1,4 @@
-/** Writes docs/CONFIG.md, ERRORS.md, ROUTING.md and STATES.md from the code: `npm run docs`; with `--check` it only says which are stale. */
+/** Writes docs/CONFIG.md, ERRORS.md, METRICS.md, ROUTING.md and STATES.md from the code: `npm run docs`; with `--check` it only says which are stale. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MISSPELT, UNREAD_IN_GENERAL, UNREAD_IN_POOLS } from '../src/config/legacy.ts';
@@ -6,6 +6,7 @@ import { SECTIONS, type Section } from '../src/config/schema.ts';
 import { LONGEST_TIMER_MS, type Setting, settingsOf } from '../src/config/setting.ts';
 import { UNBUILT } from '../src/config/unbuilt.ts';
 import { ERRORS, type ErrorKind } from '../src/errors.ts';
+import { metricsPage } from './metrics.ts';
 import { routingPage } from './routing.ts';
 import { statesPage } from './states.ts';
 
@@ -130,6 +131,7 @@ const folder = words.find(word => !word.startsWith('-')) ?? import.meta.dirname;
 for (const [name, page] of [
   ['CONFIG.md', configPage()],
   ['ERRORS.md', errorsPage()],
+  ['METRICS.md', metricsPage()],
   ['ROUTING.md', routingPage()],
   ['STATES.md', statesPage()],
 ] as const) {

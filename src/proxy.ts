@@ -17,6 +17,7 @@ import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
 import { errorText, pgError } from './errors.ts';
+import { Exporter } from './http/exporter.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
@@ -69,6 +70,7 @@ export class PgProxy implements ControlPlane {
   /** For those who may only look. */
   readonly #showConsole: Console;
   readonly #logins: Logins;
+  readonly #exporter: Exporter;
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #autoreload: Autoreload;
   readonly #reloads: Reloads<string[]>;
@@ -93,6 +95,7 @@ export class PgProxy implements ControlPlane {
       keepalive: () => keepAliveOf(this.#loaded.config.general),
       ledger: this.ledger,
     });
+    this.#exporter = new Exporter(this, loaded.config.general.host, options.logger);
     const general = () => this.#loaded.config.general;
     this.#logins = new Logins({ keys: this.#keys, registry: this.#registry, general });
     this.#autoreload = new Autoreload({
@@ -119,6 +122,10 @@ export class PgProxy implements ControlPlane {
     const { sockets } = this.#options;
     const bound = await listener.listen({ hosts, port, unix_socket_dir, unix_socket_mode, sockets });
     this.#listener = listener;
+    const expose = await this.#exporter.prepare(general).catch((error: unknown) => {
+      listener.destroy();
+      throw error;
+    });
     this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config), () => false));
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
@@ -133,6 +140,7 @@ export class PgProxy implements ControlPlane {
     });
     this.#autoreload.follow(await this.#autoreload.look());
     this.#started();
+    expose();
     this.#log.info({ ...bound, version: VERSION }, `Running on ${bound.addresses.join(', ')}`);
     return bound;
   }
@@ -168,6 +176,7 @@ export class PgProxy implements ControlPlane {
     );
     const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
     const plan = this.#registry.plan(clusterSettings(config), isUnchanged);
+    const expose = await this.#exporter.prepare(config.general);
     if (this.#analyzer !== undefined) {
       // Transactions under way still look for the keys of before.
       this.#analyzer.columns = new Set([...keyColumns(before), ...keyColumns({ config })]);
@@ -176,6 +185,7 @@ export class PgProxy implements ControlPlane {
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
     this.#remove(removed);
+    expose();
     this.#autoreload.follow(read_at);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
@@ -237,12 +247,18 @@ export class PgProxy implements ControlPlane {
     await until(() => this.#listener === undefined || this.#listener.isEmpty, FAREWELL_MS);
     this.#listener?.destroy();
     this.#registry.destroy();
+    this.#exporter.stop();
     this.#log.info('Shutting down...');
   }
 
   /** Those of the admin database left out. */
   get client_count(): number {
     return this.#sessions.size;
+  }
+
+  /** Where metrics are served; undefined when they are not. */
+  get metrics_port(): number | undefined {
+    return this.#exporter.port;
   }
 
   clusters(): Iterable<Cluster> {

@@ -2,6 +2,7 @@
 import type { SettingRow } from '../config/rows.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { ClientCounters } from '../stats/counters.ts';
+import type { Ledger } from '../stats/ledger.ts';
 
 /** One client that has logged in, to a cluster or to the admin database. */
 export interface ClientView {
@@ -29,6 +30,10 @@ export type ShutdownMode = 'drain' | 'wait_for_servers' | 'wait_for_clients';
 export interface ControlPlane {
   /** `X.Y.Z` */
   readonly version: string;
+  /** What was counted since the start, also for what is gone. */
+  readonly ledger: Ledger;
+  /** Whether no new clients are taken since the process is about to end. */
+  readonly draining: boolean;
   /** Those in use; not the ones that a reload has retired. */
   clusters(): Iterable<Cluster>;
   /** Everybody who has logged in, clients of the admin database included. */

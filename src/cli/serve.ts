@@ -1,10 +1,14 @@
 /** A running proxy under an operating system: what starts it, what its signals do, and how it ends. */
 import type { Logger } from 'pino';
 import { errorText } from '../errors.ts';
+import { ExporterError } from '../http/exporter.ts';
 import { createProxy, type LoadedConfig, PortError } from '../index.ts';
 import { Ending } from './ending.ts';
 import { OperatorError } from './error.ts';
 import { inheritedSockets, Systemd } from './systemd.ts';
+
+/** Tells an operator how to choose another port for metrics. */
+const METRICS_HINT = 'change general.prometheus_exporter_port, or turn enable_prometheus_exporter off';
 
 /** A proxy that serves clients. */
 export interface Service {
@@ -47,7 +51,8 @@ export async function serve(loaded: LoadedConfig, options: ServeOptions): Promis
   const ending = new Ending(proxy, logger, systemd, started);
   ending.listen(hangup === 'end' ? ['SIGINT', 'SIGTERM', 'SIGHUP'] : ['SIGINT', 'SIGTERM']);
   const { port, addresses } = await started.catch((thrown: unknown) => {
-    throw (thrown instanceof PortError && listenError(thrown, thrown.address, port_hint)) || thrown;
+    const hint = thrown instanceof ExporterError ? METRICS_HINT : port_hint;
+    throw (thrown instanceof PortError && listenError(thrown, thrown.address, hint)) || thrown;
   });
   status = `Listening on ${addresses.join(', ')}`;
   systemd.ready(status);

@@ -4,7 +4,7 @@ import { errorText, PgError, pgError } from '../errors.ts';
 import { peerText } from '../net/address.ts';
 import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
 import { Outbox } from '../net/outbox.ts';
-import { type Bound, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
+import { type Bound, clientServer, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
 import type { TlsFacts } from '../net/tls.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import { welcome } from '../pool/welcome.ts';
@@ -78,7 +78,7 @@ export class Listener implements PortsOwner {
   readonly cancelKeys = new CancelKeys();
   readonly headcount = new Headcount();
   readonly #context: ListenerContext;
-  readonly #ports = new Ports(this);
+  readonly #ports = new Ports(this, () => clientServer(socket => void this.#accept(socket)));
   readonly #sockets = new Set<Socket>();
   /** Those who have not logged in yet. */
   readonly #strangers = new Set<Socket>();
@@ -114,10 +114,6 @@ export class Listener implements PortsOwner {
   destroy(): void {
     this.#ports.close();
     for (const socket of this.#sockets) socket.destroy();
-  }
-
-  accept(socket: Socket): void {
-    void this.#accept(socket);
   }
 
   acceptFailed(error: Error): void {

@@ -38,13 +38,14 @@ const listening = {
     description: 'Permissions of the Unix socket.',
   }),
   enable_prometheus_exporter: z.boolean().optional().register(settingInfo, {
-    reload: 'restart',
+    reload: 'live',
     unset: 'off',
-    description: 'Serve metrics over HTTP.',
+    description:
+      'Serve [metrics](METRICS.md), the state of the process and the tables of the admin database over HTTP, to whoever can connect.',
   }),
   prometheus_exporter_port: integer(0, 65535).default(9930).register(settingInfo, {
-    reload: 'restart',
-    description: 'Port of the metrics, on `host`.',
+    reload: 'live',
+    description: 'Port of the metrics, on `host`; 0 takes any free one.',
   }),
   worker_threads: integer(1).default(4).register(settingInfo, {
     reload: 'restart',

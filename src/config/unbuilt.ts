@@ -39,8 +39,6 @@ const mirrorRole: Unbuilt = {
 
 /** By section and key. */
 export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
-  ['general.enable_prometheus_exporter', switched],
-  ['general.prometheus_exporter_port', changed('enable_prometheus_exporter')],
   ['general.worker_threads', changed()],
   ['general.tcp_user_timeout', changed()],
   ['general.dns_cache_enabled', switched],

@@ -48,9 +48,8 @@ export class PortError extends Error {
   }
 }
 
-/** Told of clients, and of those who could not be let in. */
+/** Told of those who could not be let in. */
 export interface PortsOwner {
-  accept(socket: Socket): void;
   acceptFailed(error: Error): void;
 }
 
@@ -64,12 +63,20 @@ const ANY = ['0.0.0.0', '::'];
 /** Errors of an address that this machine does not have. */
 const ABSENT = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
 
+/** A server that passes clients on. */
+export function clientServer(accept: (socket: Socket) => void): Server {
+  return createServer(SOCKET_OPTIONS, accept);
+}
+
 export class Ports {
   readonly #owner: PortsOwner;
+  readonly #make: () => Server;
   readonly #servers: Server[] = [];
 
-  constructor(owner: PortsOwner) {
+  /** `make` makes the server for each address. */
+  constructor(owner: PortsOwner, make: () => Server) {
     this.#owner = owner;
+    this.#make = make;
   }
 
   /**
@@ -153,7 +160,7 @@ export class Ports {
 
   /** The port it got; binds before it returns. */
   #bind(options: ListenOptions & { readonly fd?: number }, name: string): Promise<number> {
-    const server = createServer(SOCKET_OPTIONS, socket => this.#owner.accept(socket));
+    const server = this.#make();
     return new Promise((resolve, reject) => {
       const refuse = (error: NodeJS.ErrnoException) => reject(new PortError(name, error.code ?? '', error.message));
       server.once('error', refuse);

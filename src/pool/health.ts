@@ -50,6 +50,12 @@ export class BanList {
     heir.suspect ||= pool.suspect;
   }
 
+  /** The same, but nothing changes. */
+  bans(pool: Pool, now: number): boolean {
+    const ban = this.#bans.get(pool);
+    return ban !== undefined && now - ban.at < ban.ban_time_s * 1000;
+  }
+
   lift(pool: Pool): void {
     if (this.#bans.delete(pool)) pool.suspect = true;
   }

@@ -51,6 +51,8 @@ servers = [["db4", 5432, "primary"]]
 /** A process whose parts a test may change. */
 export class TestControl implements ControlPlane {
   readonly version = '1.2.3';
+  readonly ledger = new Ledger();
+  draining = false;
   readonly #clusters: Cluster[];
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
   sessions: ClientView[] = [];
@@ -65,7 +67,7 @@ export class TestControl implements ControlPlane {
       profiles: new ProfileCatalog(),
       log,
       keepalive: () => SYSTEM_KEEPALIVE,
-      ledger: new Ledger(),
+      ledger: this.ledger,
     };
     this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));
   }

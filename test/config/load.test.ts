@@ -22,7 +22,7 @@ test('the file of 2022 loads as it stands', () => {
     ],
   );
   assert.deepEqual(pool?.shards['2']?.servers[1], { host: 'localhost', port: 5433, role: 'replica', weight: 1 });
-  assert.deepEqual(warnings, [`${path}:4:1: general.enable_prometheus_exporter: is not built yet and has no effect`]);
+  assert.deepEqual(warnings, []);
 });
 
 test("a file in the style of PgCat's own, with every key, loads", () => {
@@ -54,7 +54,7 @@ test('every key that is not built warns once, by name and line, and no other key
 });
 
 test('keys that are not built and ask for nothing give no warning', () => {
-  const general = ['enable_prometheus_exporter = false', 'prometheus_exporter_port = 9999', 'worker_threads = 4'];
+  const general = ['worker_threads = 4'];
   general.push('dns_cache_enabled = false', 'dns_max_ttl = 5', 'server_tls = false', 'tcp_keepalives_count = 5');
   const text = [afterLine(1, ...general), '[plugins.query_logger]', 'enabled = false'].join('\n');
   assert.deepEqual(load(text).warnings, []);

@@ -6,14 +6,14 @@ import { connect, createServer, type Socket } from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { type PortSettings, Ports } from '../../src/net/ports.ts';
+import { clientServer, type PortSettings, Ports } from '../../src/net/ports.ts';
 
 const hasIPv6 = Object.values(networkInterfaces()).some(all => all?.some(({ address }) => address === '::1'));
 
 /** Ports that greet whoever comes with the address he came to, until the end of the test. */
 class Greeter {
   readonly failures: Error[] = [];
-  readonly ports = new Ports(this);
+  readonly ports = new Ports(this, () => clientServer(socket => this.accept(socket)));
 
   accept(socket: Socket): void {
     socket.on('error', () => {});

@@ -38,11 +38,12 @@ after(async () => {
 function seedText(): string {
   const ports: Record<string, number> = {
     6432: 0,
+    9930: 0,
     5432: cluster.primary.port,
     5433: cluster.replica(0).port,
     5434: cluster.replica(1).port,
   };
-  return readFileSync(SEED, 'utf8').replaceAll(/\b(6432|543[234])\b/g, port => String(ports[port]));
+  return readFileSync(SEED, 'utf8').replaceAll(/\b(6432|9930|543[234])\b/g, port => String(ports[port]));
 }
 
 /** `pglynx FILE`, and its log. */
@@ -141,13 +142,17 @@ suite('the file as it stands', () => {
     await admin.end();
   });
 
-  test('names in warnings what is not built yet', async () => {
+  test('serves its metrics, and has nothing to warn of', async () => {
     await using service = await Service.start();
-    const warned = service.said('warn');
-    assert.ok(
-      warned.some(msg => msg.includes('general.enable_prometheus_exporter')),
-      warned.join('\n'),
+    const [, port] = await service.command.printed(
+      /Exposing prometheus metrics on http:\/\/0\.0\.0\.0:(\d+)\/metrics\./,
     );
+    const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+    assert.match(
+      await response.text(),
+      /^pgcat_databases_pool_size\{.*pool="sharded_db".*username="other_user"\} 21$/m,
+    );
+    assert.deepEqual(service.said('warn'), []);
   });
 });
 
