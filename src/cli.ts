@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { demo } from './cli/demo.ts';
 import { OperatorError } from './cli/error.ts';
-import { createLogger, LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './cli/logger.ts';
+import { createLog, LOG_FORMATS, LOG_LEVELS, type Log, type LogFormat, type LogLevel } from './cli/logger.ts';
 import { serve } from './cli/serve.ts';
 import { DemoError } from './demo/error.ts';
 import { ConfigError, explainText, type LoadedConfig, loadConfig } from './index.ts';
@@ -21,6 +21,7 @@ interface LogFlags {
   readonly logLevel?: LogLevel;
   readonly logFormat?: LogFormat;
   readonly color: boolean;
+  readonly logFile?: string;
 }
 
 interface ExplainFlags {
@@ -49,10 +50,16 @@ const program = new Command('pglynx')
       .argParser(oneOf(LOG_FORMATS)),
   )
   .addOption(new Option('-n, --no-color', 'no colours in the log').env('NO_COLOR'))
+  .addOption(
+    new Option('--log-file <FILE>', 'where the log goes instead of standard output; opened anew on SIGHUP').env(
+      'LOG_FILE',
+    ),
+  )
   .addHelpText(
     'after',
     `
-Signals: SIGINT and SIGTERM let transactions end and then stop, a second one stops at once; SIGHUP reloads FILE.
+Signals: SIGINT and SIGTERM let transactions end and then stop, a second one stops at once; SIGHUP reloads FILE and opens
+the log's file anew.
 Under systemd, sockets that it passes on are used, and it is told when the service is ready.`,
   )
   .action(run);
@@ -89,14 +96,16 @@ async function run(file: string | undefined): Promise<void> {
   const loaded = loadConfig(path);
   const port_hint = `change general.port in ${path}`;
   const { env } = process;
-  const service = await serve(loaded, { logger: await logger('info'), port_hint, hangup: 'reload', env });
+  const { logger, reopen } = await log('info', loaded.config.general.log_file);
+  const service = await serve(loaded, { logger, port_hint, hangup: 'reload', reopenLog: reopen, env });
   await service.ended;
   // Nothing should be left that keeps the process; if there is, it does so no longer.
   setTimeout(() => process.exit(), EXIT_MS).unref();
 }
 
 async function runDemo(flags: DemoFlags): Promise<void> {
-  await demo({ ...flags, keep: flags.keep ?? false }, await logger('warn'));
+  const { logger } = await log('warn', undefined);
+  await demo({ ...flags, keep: flags.keep ?? false }, logger);
 }
 
 function check(path: string): void {
@@ -139,12 +148,15 @@ function summary({ config, warnings }: LoadedConfig): string {
     .join(', ');
 }
 
-function logger(usual: LogLevel): ReturnType<typeof createLogger> {
+function log(usual: LogLevel, configured: string | undefined): Promise<Log> {
   const flags = program.opts<LogFlags>();
-  return createLogger({
+  const file = flags.logFile ?? configured;
+  const isTerminal = file === undefined && process.stdout.isTTY;
+  return createLog({
     level: flags.logLevel ?? usual,
-    format: flags.logFormat ?? (process.stdout.isTTY ? 'text' : 'structured'),
-    color: flags.color && process.stdout.isTTY,
+    format: flags.logFormat ?? (isTerminal ? 'text' : 'structured'),
+    color: flags.color && isTerminal,
+    file,
   });
 }
 

@@ -7,6 +7,7 @@ import type { ClientView, ControlPlane, ShutdownMode } from './admin/control.ts'
 import { AdminSession } from './admin/session.ts';
 import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
+import { ClientLog } from './client/log.ts';
 import { isAdminDatabase, Logins } from './client/logins.ts';
 import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
@@ -16,11 +17,13 @@ import { type ClusterName, diffConfigs, withoutRestart } from './config/diff.ts'
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
-import { errorText, pgError } from './errors.ts';
+import { pgError } from './errors.ts';
 import { Exporter } from './http/exporter.ts';
+import { peerText } from './net/address.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
+import type { TlsFacts } from './net/tls.ts';
 import { Cluster } from './pool/cluster.ts';
 import { type Plan, Registry } from './pool/registry.ts';
 import { Autoreload } from './proxy/autoreload.ts';
@@ -62,6 +65,7 @@ export class PgProxy implements ControlPlane {
   readonly #log: Logger;
   readonly #options: ProxyOptions;
   readonly #drain: Drain;
+  readonly #clientLog: ClientLog;
   readonly #keys = new KeyCache(randomBytes(32));
   readonly #sessions = new Set<Session>();
   readonly #consoles = new Set<AdminSession>();
@@ -97,6 +101,7 @@ export class PgProxy implements ControlPlane {
     });
     this.#exporter = new Exporter(this, loaded.config.general.host, options.logger);
     const general = () => this.#loaded.config.general;
+    this.#clientLog = new ClientLog(this.#log, general);
     this.#logins = new Logins({ keys: this.#keys, registry: this.#registry, general });
     this.#autoreload = new Autoreload({
       interval_ms: () => this.#loaded.config.general.autoreload,
@@ -293,44 +298,39 @@ export class PgProxy implements ControlPlane {
       adminParameters,
       openConsole: (socket, framer, outbox, login, ended) => {
         const parameters = adminParameters(login.application_name);
+        const address = peerText(socket);
         const console = login.mayOnlyShow ? this.#showConsole : this.#console;
         const session = new AdminSession(socket, framer, outbox, { ...login, parameters }, console, failure => {
-          if (failure !== undefined) this.#log.error(`an admin client ended on a fault: ${errorText(failure)}`);
+          this.#clientLog.consoleEnded(session, address, failure);
           this.#consoles.delete(session);
           ended();
         });
         this.#consoles.add(session);
+        this.#clientLog.connected(session, address, login.tls);
         return session;
       },
       refusal: isAdmin => (this.draining && !isAdmin ? pgError('cannot_connect_now') : undefined),
-      connected: session => this.#connected(session),
-      disconnected: (session, cause) => this.#disconnected(session, cause),
+      connected: (session, address, tls) => this.#connected(session, address, tls),
+      disconnected: (session, address, cause) => this.#disconnected(session, address, cause),
       loginFailed: (address, error) => {
         this.ledger.loginFailed(error.sqlstate);
-        this.#log.warn({ address, sqlstate: error.sqlstate }, `Login failed: ${error.message}`);
+        this.#clientLog.loginFailed(address, error);
       },
-      acceptFailed: (error, count) => this.#log.error({ count }, `Clients could not connect: ${error.message}`),
+      acceptFailed: (error, count) => this.#clientLog.acceptFailed(error, count),
     };
   }
 
-  #connected(session: Session): void {
+  #connected(session: Session, address: string, tls: TlsFacts | undefined): void {
     this.#sessions.add(session);
     session.cluster.account.client_count++;
-    const { id, database, user } = session;
-    const level = this.#loaded.config.general.log_client_connections ? 'info' : 'debug';
-    this.#log[level]({ client: id, database, user }, 'Client connected');
+    this.#clientLog.connected(session, address, tls);
     this.#drain.joined(session);
   }
 
-  #disconnected(session: Session, cause: string): void {
+  #disconnected(session: Session, address: string, cause: string): void {
     this.#sessions.delete(session);
     session.cluster.account.client_errors += session.counters.error_count;
-    const { id, database, user, connected_at } = session;
-    const duration_ms = Math.round(performance.now() - connected_at);
-    const level = this.#loaded.config.general.log_client_disconnections ? 'info' : 'debug';
-    const fields = { client: id, database, user, duration_ms, cause };
-    if (cause.startsWith('internal error')) this.#log.error(fields, 'Client disconnected by a fault of pglynx');
-    else this.#log[level](fields, 'Client disconnected');
+    this.#clientLog.disconnected(session, address, cause);
     this.#drain.left();
   }
 

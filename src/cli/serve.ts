@@ -26,6 +26,8 @@ export interface ServeOptions {
   readonly hangup: 'reload' | 'end';
   /** The environment of a process that systemd may have started. */
   readonly env?: NodeJS.ProcessEnv;
+  /** Opens the log's file anew, which SIGHUP asks for as well. */
+  readonly reopenLog?: () => void;
 }
 
 /**
@@ -33,7 +35,7 @@ export interface ServeOptions {
  * @throws OperatorError when it cannot listen.
  */
 export async function serve(loaded: LoadedConfig, options: ServeOptions): Promise<Service> {
-  const { logger, port_hint, hangup, env = {} } = options;
+  const { logger, port_hint, hangup, reopenLog, env = {} } = options;
   for (const warning of loaded.warnings) logger.warn(warning);
   const systemd = new Systemd(env, logger);
   let status = '';
@@ -44,6 +46,7 @@ export async function serve(loaded: LoadedConfig, options: ServeOptions): Promis
     reloading: isOver => (isOver ? systemd.ready(status) : systemd.reloading()),
   });
   const reload = () => {
+    reopenLog?.();
     proxy.reload().catch((thrown: unknown) => logger.error(`reload changed nothing: ${errorText(thrown)}`));
   };
   if (hangup === 'reload') process.on('SIGHUP', reload);

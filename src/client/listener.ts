@@ -1,7 +1,7 @@
 /** Accepts clients: logs each in, within client_login_timeout, and hands it to a session, a console or the exit. */
 import type { Socket } from 'node:net';
 import { errorText, PgError, pgError } from '../errors.ts';
-import { peerText } from '../net/address.ts';
+import { peerAddress, peerText } from '../net/address.ts';
 import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
 import { Outbox } from '../net/outbox.ts';
 import { type Bound, clientServer, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
@@ -55,8 +55,8 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   openConsole(socket: Socket, framer: Framer, outbox: Outbox, login: ConsoleLogin, ended: () => void): ConsoleClient;
   /** Why a new client may not come in, if it may not. */
   refusal(isAdmin: boolean): PgError | undefined;
-  connected(session: Session): void;
-  disconnected(session: Session, cause: string): void;
+  connected(session: Session, address: string, tls: TlsFacts | undefined): void;
+  disconnected(session: Session, address: string, cause: string): void;
   loginFailed(address: string, error: PgError): void;
   /** So many clients could not be let in at all since it was last told. */
   acceptFailed(error: Error, count: number): void;
@@ -163,7 +163,7 @@ export class Listener implements PortsOwner {
     const refusal = this.#context.refusal(isAdmin);
     if (refusal !== undefined) throw refusal;
     const seat = isAdmin ? undefined : this.#admit(socket);
-    const address = socket.remoteAddress;
+    const address = peerAddress(socket);
     const { mayOnlyShow } = await this.#context.authenticate(channel, { database, user, address, tls: channel.tls });
     const arrival = { socket, framer, channel, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
@@ -211,6 +211,7 @@ export class Listener implements PortsOwner {
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
     const key = this.cancelKeys.issue(relay);
+    const address = peerText(socket);
     const login = { id: this.#nextId++, database, user, application_name, tls: channel.tls, cluster, profile };
     const session = new Session(socket, framer, outbox, login, {
       inspector: this.#context.inspector,
@@ -218,14 +219,14 @@ export class Listener implements PortsOwner {
       ended: cause => {
         this.cancelKeys.revoke(key);
         seat?.leave();
-        this.#context.disconnected(session, cause);
+        this.#context.disconnected(session, address, cause);
       },
     });
     relay.client = session;
     greet(outbox, reported, key);
     channel.detach();
     framer.length_max = MESSAGE_LENGTH_MAX;
-    this.#context.connected(session);
+    this.#context.connected(session, address, channel.tls);
     session.start();
   }
 

@@ -59,6 +59,11 @@ const listening = {
     reload: 'live',
     description: 'Log each client that disconnects at level info rather than debug.',
   }),
+  log_file: text().optional().register(settingInfo, {
+    reload: 'restart',
+    unset: 'standard output',
+    description: 'File that the log is appended to, opened anew on SIGHUP. `--log-file` overrules it. pglynx only.',
+  }),
   shutdown_timeout: milliseconds(0).default(60_000).register(settingInfo, {
     reload: 'live',
     description: 'How long clients may finish their transactions after SIGINT, SIGTERM or SHUTDOWN.',

@@ -26,11 +26,17 @@ export function addressText(host: string, port: number): string {
 }
 
 /** The address without the prefix that an IPv4 one has on a socket of both families. */
-export function plainAddress(address: string): string {
+function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
+/** The address at the other end of an accepted socket; undefined on a Unix socket. */
+export function peerAddress({ remoteAddress }: Socket): string | undefined {
+  return remoteAddress === undefined ? undefined : plainAddress(remoteAddress);
+}
+
 /** Who is at the other end of an accepted socket: an address and port, or `unix`. */
-export function peerText({ remoteAddress, remotePort }: Socket): string {
-  return remoteAddress === undefined ? 'unix' : addressText(plainAddress(remoteAddress), remotePort ?? 0);
+export function peerText(socket: Socket): string {
+  const address = peerAddress(socket);
+  return address === undefined ? 'unix' : addressText(address, socket.remotePort ?? 0);
 }

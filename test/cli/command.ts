@@ -2,13 +2,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 
-const CLI = join(import.meta.dirname, '../../src/cli.ts');
+export const CLI = join(import.meta.dirname, '../../src/cli.ts');
 
 /** The repository's folder, where a user runs commands. */
 export const ROOT = join(import.meta.dirname, '../..');
 
 /** Nothing of the tester's own environment may choose a file, a level or a format. */
-const { CONFIG_FILE: _file, LOG_LEVEL: _level, LOG_FORMAT: _format, ...environment } = process.env;
+const {
+  CONFIG_FILE: _config,
+  LOG_LEVEL: _level,
+  LOG_FORMAT: _format,
+  LOG_FILE: _file,
+  NO_COLOR: _color,
+  ...environment
+} = process.env;
 
 export class Command {
   /** Everything on standard output so far. */
@@ -39,9 +46,10 @@ export class Command {
     return Command.run(process.execPath, [CLI, ...args]);
   }
 
-  /** Runs any program in the repository's folder. */
-  static run(program: string, args: readonly string[]): Command {
-    return new Command(spawn(program, args, { cwd: ROOT, env: environment, stdio: ['ignore', 'pipe', 'pipe'] }));
+  /** Runs any program in the repository's folder, with these variables besides the usual. */
+  static run(program: string, args: readonly string[], variables: Readonly<Record<string, string>> = {}): Command {
+    const env = { ...environment, ...variables };
+    return new Command(spawn(program, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] }));
   }
 
   /** Returns what the pattern captures once standard output has it; fails when the process ends before. */

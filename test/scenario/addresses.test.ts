@@ -98,6 +98,25 @@ suite('addresses', () => {
     await assert.rejects(absent.connect(), /AllServersDown: bench_shard_0_primary \(\[::1\]:1\)/);
   });
 
+  test('the log tells who comes from where, and who goes why and after how long', async () => {
+    const general = { unix_socket_dir: folder, log_client_connections: true, log_client_disconnections: true };
+    await using proxy = await TestProxy.start(cluster, { general, users: ['alice'] });
+    const told = (msg: string, values: object) =>
+      proxy.log.some(line => line.msg === msg && Object.entries(values).every(([key, value]) => line[key] === value));
+    const client = await proxy.connect({ application_name: 'shop', host: folder });
+    assert.ok(told('Client connected', { user: 'alice', address: 'unix', application_name: 'shop', level: 30 }));
+    await client.end();
+    const cause = 'the client said goodbye';
+    await eventually('its end is told', () => told('Client disconnected', { user: 'alice', address: 'unix', cause }));
+    const admin = await proxy.admin();
+    const line = proxy.log.find(({ msg, database }) => msg === 'Client connected' && database === 'pgcat');
+    assert.match(String(line?.address), /^127\.0\.0\.1:\d+$/);
+    await admin.end();
+    await eventually('its end is told', () => told('Client disconnected', { client: line?.client, level: 30 }));
+    const { duration_ms } = proxy.log.findLast(({ msg }) => msg === 'Client disconnected') ?? {};
+    assert.equal(typeof duration_ms, 'number');
+  });
+
   test('SHOW CONFIG tells what is listened on', async () => {
     const general = { host: '127.0.0.1,localhost', unix_socket_dir: folder, unix_socket_mode: '770' };
     await using proxy = await TestProxy.start(cluster, { general });
