@@ -12,11 +12,12 @@ import { isAdminDatabase, Logins } from './client/logins.ts';
 import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
 import { ClientSettings } from './client/settings.ts';
-import { type ClusterSettings, clusterSettings } from './config/cluster.ts';
+import { clusterSettings } from './config/cluster.ts';
 import { type ClusterName, diffConfigs, withoutRestart } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
+import { unlistedSettings } from './config/wildcards.ts';
 import { pgError } from './errors.ts';
 import { Exporter } from './http/exporter.ts';
 import { peerText } from './net/address.ts';
@@ -25,6 +26,7 @@ import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
 import { Cluster } from './pool/cluster.ts';
+import { Passwords } from './pool/passwords.ts';
 import { type Plan, Registry } from './pool/registry.ts';
 import { Autoreload } from './proxy/autoreload.ts';
 import { Drain } from './proxy/drain.ts';
@@ -73,6 +75,7 @@ export class PgProxy implements ControlPlane {
   readonly #console: Console;
   /** For those who may only look. */
   readonly #showConsole: Console;
+  readonly #passwords: Passwords;
   readonly #logins: Logins;
   readonly #exporter: Exporter;
   readonly #timers: NodeJS.Timeout[] = [];
@@ -92,17 +95,25 @@ export class PgProxy implements ControlPlane {
     this.#drain = new Drain(this.#sessions);
     this.#console = new Console(this);
     this.#showConsole = new Console(this, true);
-    this.#registry = new Registry({
+    const general = () => this.#loaded.config.general;
+    const context = {
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: options.logger,
-      keepalive: () => keepAliveOf(this.#loaded.config.general),
+      keepalive: () => keepAliveOf(general()),
       ledger: this.ledger,
+    };
+    this.#registry = new Registry(context, {
+      idle_timeout_ms: () => general().autodb_idle_timeout,
+      pools_max: () => general().autodb_max_pools,
+      clients: () => this.#sessions,
+      settings: (database, user) => unlistedSettings(this.#loaded.config, database, user),
     });
     this.#exporter = new Exporter(this, loaded.config.general.host, options.logger);
-    const general = () => this.#loaded.config.general;
     this.#clientLog = new ClientLog(this.#log, general);
-    this.#logins = new Logins({ keys: this.#keys, registry: this.#registry, general });
+    this.#passwords = new Passwords(context, () => general().auth_query_ttl);
+    const { registry, passwords, keys } = { registry: this.#registry, passwords: this.#passwords, keys: this.#keys };
+    this.#logins = new Logins({ keys, registry, passwords, loaded: () => this.#loaded });
     this.#autoreload = new Autoreload({
       interval_ms: () => this.#loaded.config.general.autoreload,
       files: () => sourceFiles(this.#loaded),
@@ -131,13 +142,14 @@ export class PgProxy implements ControlPlane {
       listener.destroy();
       throw error;
     });
-    this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config), () => false));
+    this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config)));
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
     });
     const descriptors = new DescriptorWatch(this.#log);
     this.#every(MAINTAIN_MS, now => {
       this.#registry.maintain(now);
+      this.#passwords.maintain(now);
       descriptors.look(now);
     });
     this.#every(AVERAGE_WINDOW_S * 1000, () => {
@@ -174,14 +186,13 @@ export class PgProxy implements ControlPlane {
     const read_at = await this.#autoreload.look();
     // What can fail comes first.
     const loaded = loadConfig(before.path);
-    const { keys, restart, changed, added, removed } = diffConfigs(before.config, loaded.config);
+    const { keys, restart, removed } = diffConfigs(before.config, loaded.config);
     const config = withoutRestart(before.config, loaded.config);
-    const renewed = new Set(
-      [...changed, ...added].map(({ database, username }) => JSON.stringify([database, username])),
-    );
-    const isUnchanged = ({ database, username }: ClusterSettings) => !renewed.has(JSON.stringify([database, username]));
-    const plan = this.#registry.plan(clusterSettings(config), isUnchanged);
     const expose = await this.#exporter.prepare(config.general);
+    // From here on nobody else has a turn: a cluster that is made for a login belongs to the plan.
+    const made = this.#registry.autoNames;
+    const unlisted = made.flatMap(({ database, username }) => unlistedSettings(config, database, username) ?? []);
+    const plan = this.#registry.plan([...clusterSettings(config), ...unlisted]);
     if (this.#analyzer !== undefined) {
       // Transactions under way still look for the keys of before.
       this.#analyzer.columns = new Set([...keyColumns(before), ...keyColumns({ config })]);
@@ -189,7 +200,9 @@ export class PgProxy implements ControlPlane {
     }
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
-    this.#remove(removed);
+    this.#passwords.forget();
+    const isGone = ({ database, username }: ClusterName) => this.#registry.find(database, username) === undefined;
+    this.#remove([...removed, ...made].filter(isGone));
     expose();
     this.#autoreload.follow(read_at);
     for (const warning of loaded.warnings) this.#log.warn(warning);
@@ -252,6 +265,7 @@ export class PgProxy implements ControlPlane {
     await until(() => this.#listener === undefined || this.#listener.isEmpty, FAREWELL_MS);
     this.#listener?.destroy();
     this.#registry.destroy();
+    this.#passwords.destroy();
     this.#exporter.stop();
     this.#log.info('Shutting down...');
   }

@@ -1,9 +1,10 @@
 /** Accepts clients: logs each in, within client_login_timeout, and hands it to a session, a console or the exit. */
 import type { Socket } from 'node:net';
 import { errorText, PgError, pgError } from '../errors.ts';
-import { peerAddress, peerText } from '../net/address.ts';
+import { peerText } from '../net/address.ts';
 import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
 import { Outbox } from '../net/outbox.ts';
+import { peerUser } from '../net/peer.ts';
 import { type Bound, clientServer, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
 import type { TlsFacts } from '../net/tls.ts';
 import type { Cluster } from '../pool/cluster.ts';
@@ -163,8 +164,9 @@ export class Listener implements PortsOwner {
     const refusal = this.#context.refusal(isAdmin);
     if (refusal !== undefined) throw refusal;
     const seat = isAdmin ? undefined : this.#admit(socket);
-    const address = peerAddress(socket);
-    const { mayOnlyShow } = await this.#context.authenticate(channel, { database, user, address, tls: channel.tls });
+    const peer = () => peerUser(socket);
+    const login = { database, user, address: channel.address, tls: channel.tls, peer };
+    const { mayOnlyShow } = await this.#context.authenticate(channel, login);
     const arrival = { socket, framer, channel, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);

@@ -1,9 +1,14 @@
-/** Lets clients in: finds what is known of whoever asks, and has it proved. */
-import type { KeyCache } from '../auth/secret.ts';
+/** Lets clients in: finds what is known of whoever asks, has it proved, and counts failures. */
+import type { ProvenKeys } from '../auth/scram.ts';
+import { type KeyCache, passwordKind } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
-import type { Config } from '../config/schema.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import { PgError, pgError } from '../errors.ts';
+import type { PasswordSource, Passwords } from '../pool/passwords.ts';
 import type { Registry } from '../pool/registry.ts';
-import { type Account, authenticate, type LoginRequest, type StartupChannel } from './startup.ts';
+import { Attempts } from './attempts.ts';
+import { type LoginMethod, methodFor } from './methods.ts';
+import { type AuthType, authenticate, type LoginRequest, type StartupChannel } from './startup.ts';
 
 /** Names under which clients reach the admin database. */
 const ADMIN_DATABASES: readonly string[] = ['pgcat', 'pgbouncer'];
@@ -23,14 +28,40 @@ export interface Admission {
 export interface LoginContext {
   readonly keys: KeyCache;
   readonly registry: Registry;
-  general(): Config['general'];
+  readonly passwords: Passwords;
+  /** The configuration in force. */
+  loaded(): LoadedConfig;
+}
+
+/** What is known of a user who wants to log in. */
+interface Known {
+  readonly auth_type: ClusterSettings['auth_type'];
+  /** Of the file. */
+  readonly password: string | undefined;
+  /** Who knows the password if the file does not. */
+  readonly source?: PasswordSource | undefined;
+  /** Whether there is no such user: no password is right. */
+  readonly isNobody: boolean;
+}
+
+/** A login that has been proved. */
+interface Proof {
+  readonly proven: ProvenKeys | undefined;
+  /** The password that a server keeps, if it was fetched from there or is a verifier. */
+  readonly secret: string | undefined;
 }
 
 export class Logins {
   readonly #context: LoginContext;
+  readonly #attempts: Attempts;
 
   constructor(context: LoginContext) {
     this.#context = context;
+    const general = () => context.loaded().config.general;
+    this.#attempts = new Attempts({
+      limit: () => general().login_failure_limit,
+      interval_ms: () => general().login_failure_interval,
+    });
   }
 
   /**
@@ -40,27 +71,96 @@ export class Logins {
   async authenticate(channel: StartupChannel, request: LoginRequest): Promise<Admission> {
     const { database, user } = request;
     const isAdmin = isAdminDatabase(database);
-    const account = isAdmin ? this.#adminAccount(user) : this.#account(database, user);
-    await authenticate(channel, user, account, this.#context.keys);
-    return { mayOnlyShow: isAdmin && user === this.#context.general().stats_username };
+    const known = isAdmin ? this.#admin(user) : this.#user(database, user);
+    const method = await methodFor(known.auth_type, request, this.#context.loaded().hba);
+    const proof = await this.#prove(channel, request, known, method);
+    if (isAdmin) return { mayOnlyShow: this.#mayOnlyShow(user, known, method) };
+    const cluster = this.#context.registry.open(database, user, performance.now());
+    cluster?.credentials.learn(proof.secret, proof.proven);
+    return { mayOnlyShow: false };
   }
 
-  #adminAccount(user: string): Account {
-    const { admin_username, admin_password, admin_auth_type, stats_username, stats_password } = this.#context.general();
-    const password = user === admin_username ? admin_password : user === stats_username ? stats_password : undefined;
-    return { auth_type: admin_auth_type, password };
+  #admin(user: string): Known {
+    const { general } = this.#context.loaded().config;
+    const { admin_username, admin_password, admin_auth_type: auth_type, stats_username, stats_password } = general;
+    if (user === admin_username) return { auth_type, password: admin_password, isNobody: false };
+    return {
+      auth_type,
+      password: user === stats_username ? stats_password : undefined,
+      isNobody: user !== stats_username,
+    };
+  }
+
+  #mayOnlyShow(user: string, { auth_type, isNobody }: Known, method: LoginMethod): boolean {
+    // With "trust" in the file anybody is an administrator, as in PgCat; other ways in are for those whom the file names.
+    if (isNobody && (auth_type !== 'trust' || method !== 'trust')) throw pgError('authentication_failed', user);
+    return user === this.#context.loaded().config.general.stats_username;
   }
 
   /** Nobody learns from the exchange whether a user or a database exists: strangers get the one that others get. */
-  #account(database: string, user: string): Account {
+  #user(database: string, user: string): Known {
     const { registry } = this.#context;
-    const exact = registry.find(database, user);
-    if (exact !== undefined) return exact.settings;
-    const clusters: ClusterSettings[] = [...registry.clusters].map(({ settings }) => settings);
-    const knownDatabase = clusters.find(settings => settings.database === database);
-    const namesake = knownDatabase === undefined ? clusters.find(settings => settings.username === user) : undefined;
-    if (namesake !== undefined) return namesake;
-    const usual = (knownDatabase ?? clusters[0])?.auth_type;
-    return { auth_type: usual === 'scram-sha-256' ? usual : 'md5', password: undefined };
+    const settings = registry.settingsFor(database, user);
+    if (settings !== undefined) return this.#known(settings);
+    const all = [...registry.clusters].map(cluster => cluster.settings);
+    const neighbour = all.find(other => other.database === database);
+    const namesake = neighbour === undefined ? all.find(other => other.username === user) : undefined;
+    if (namesake !== undefined) return this.#known(namesake);
+    const usual = neighbour ?? all[0];
+    if (usual === undefined || usual.auth_type === 'trust')
+      return { auth_type: 'md5', password: undefined, isNobody: true };
+    return { ...this.#known(usual), isNobody: true };
   }
+
+  #known(settings: ClusterSettings): Known {
+    const { auth_type, password } = settings;
+    const source = password === undefined ? this.#context.passwords.of(settings) : undefined;
+    return { auth_type, password, source, isNobody: false };
+  }
+
+  async #prove(channel: StartupChannel, request: LoginRequest, known: Known, method: LoginMethod): Promise<Proof> {
+    if (method === 'trust') return { proven: undefined, secret: undefined };
+    const { user, address } = request;
+    const attempt = this.#attempts.begin(address, user, performance.now());
+    if (attempt === undefined) throw pgError('too_many_failed_logins', user);
+    const { source } = known;
+    const found = await source?.find(user);
+    const first = known.password ?? found?.secret;
+    let secret = first;
+    const refresh = async () => {
+      secret = await source?.refresh(user);
+      return known.isNobody ? undefined : secret;
+    };
+    const account = {
+      auth_type: exchangeFor(method, first, source),
+      password: known.isNobody ? undefined : first,
+      ...(found?.isOld === true ? { refresh } : {}),
+    };
+    try {
+      const proven = await authenticate(channel, user, account, this.#context.keys);
+      attempt.succeeded();
+      const isKept = source !== undefined || proven === undefined || isVerifier(first);
+      return {
+        proven: isKept && isVerifier(first) ? proven : undefined,
+        secret: source === undefined ? undefined : secret,
+      };
+    } catch (thrown) {
+      const isWrong = thrown instanceof PgError && thrown.kind === 'authentication_failed';
+      // A password that has changed since it was read may well have been right.
+      if (isWrong && secret === first) attempt.failed(performance.now());
+      else attempt.abandoned();
+      throw thrown;
+    }
+  }
+}
+
+/** As in PostgreSQL, md5 is SCRAM where a verifier is kept; whom nobody knows gets what others of the database get. */
+function exchangeFor(method: 'md5' | 'scram-sha-256', secret: string | undefined, source?: PasswordSource): AuthType {
+  if (method === 'scram-sha-256') return method;
+  const kind = secret === undefined ? source?.usual : passwordKind(secret);
+  return kind === 'scram-sha-256' ? kind : 'md5';
+}
+
+function isVerifier(secret: string | undefined): boolean {
+  return secret !== undefined && passwordKind(secret) === 'scram-sha-256';
 }

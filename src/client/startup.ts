@@ -21,6 +21,8 @@ export interface LoginRequest {
   readonly address: string | undefined;
   /** Undefined when the connection is not encrypted. */
   readonly tls: TlsFacts | undefined;
+  /** The user of the operating system at the other end of a Unix socket; undefined when that cannot be known. */
+  peer(): Promise<string | undefined>;
 }
 
 /** What is known of a user who wants to log in. */
@@ -52,6 +54,8 @@ export class StartupAborted extends Error {}
 export class StartupChannel {
   /** Undefined while nothing is encrypted. */
   tls: TlsFacts | undefined;
+  /** Where the client comes from; undefined for a Unix socket. */
+  readonly address: string | undefined;
   readonly #reader: MessageReader;
   readonly #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);
@@ -62,6 +66,7 @@ export class StartupChannel {
 
   constructor(socket: Socket, framer: Framer) {
     this.#socket = socket;
+    this.address = socket.remoteAddress;
     this.#reader = new MessageReader(framer);
     socket.on('data', this.#onData);
     socket.on('error', error => this.#end(error.message));

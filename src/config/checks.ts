@@ -4,8 +4,6 @@ import { errorText } from '../errors.ts';
 import { SERVER_FIELDS } from './pool.ts';
 import { isTable, type KeyPath, type Notice, type Table, tablesIn } from './toml.ts';
 
-const AUTH_QUERY = ['auth_query', 'auth_query_user', 'auth_query_password'];
-
 type Report = (path: KeyPath, message: string) => void;
 
 /**
@@ -17,12 +15,10 @@ export function checkRules(file: Table): Notice[] {
   const report: Report = (path, message) => problems.push({ path, message });
   const general = isTable(file.general) ? file.general : {};
   checkTls(general, report);
-  checkStats(general, report);
   if (Array.isArray(general.host) && general.host.length === 0 && !('unix_socket_dir' in general)) {
     report(['general', 'host'], 'has no address, and there is no unix_socket_dir: nobody could connect');
   }
-  checkAuthQuery(general, ['general'], '', report);
-  for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, general, name, report);
+  for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, name, report);
   return problems;
 }
 
@@ -41,32 +37,11 @@ function checkTls(general: Table, report: Report): void {
   }
 }
 
-function checkStats(general: Table, report: Report): void {
-  const { stats_username, admin_username, admin_auth_type } = general;
-  if (stats_username === undefined) return;
-  if (stats_username === admin_username) report(['general', 'stats_username'], 'is admin_username, who may do more');
-  const proves = typeof admin_auth_type !== 'string' || /^(md5|scram.sha.256)$/i.test(admin_auth_type);
-  if (proves && !('stats_password' in general)) {
-    report(['general', 'stats_username'], 'needs stats_password (or stats_password_file)');
-  }
-}
-
-function checkAuthQuery(table: Table, at: KeyPath, owner: string, report: Report): void {
-  if (!('auth_query' in table)) return;
-  const missing = AUTH_QUERY.filter(key => !(key in table));
-  if (missing.length > 0) report([...at, 'auth_query'], `needs a value for ${missing.join(' and ')}${owner}`);
-}
-
-function checkPool(pool: Table, general: Table, name: string, report: Report): void {
+function checkPool(pool: Table, name: string, report: Report): void {
   const at = ['pools', name];
-  const login = Object.fromEntries(
-    AUTH_QUERY.flatMap(key => (key in pool ? [[key, pool[key]]] : key in general ? [[key, general[key]]] : [])),
-  );
-  if ('auth_query' in pool) checkAuthQuery(login, at, ` in pool ${name} or [general]`, report);
-  const fetchesPasswords = AUTH_QUERY.every(key => key in login);
   checkParser(pool, at, report);
   checkActivity(pool, at, report);
-  checkUsers(pool, at, fetchesPasswords, report);
+  checkUsers(pool, at, report);
   checkShards(pool, at, report);
 }
 
@@ -84,14 +59,9 @@ function checkActivity(pool: Table, at: KeyPath, report: Report): void {
   }
 }
 
-function checkUsers(pool: Table, at: KeyPath, fetchesPasswords: boolean, report: Report): void {
+function checkUsers(pool: Table, at: KeyPath, report: Report): void {
   for (const [index, user] of tablesIn(pool.users)) {
     const path = [...at, 'users', index];
-    const trusted = typeof user.auth_type === 'string' && user.auth_type.toLowerCase() === 'trust';
-    const given = 'password' in user || 'password_file' in user;
-    if (!given && !trusted && !fetchesPasswords) {
-      report(path, 'needs a password (or password_file), because auth_query is not set');
-    }
     const { pool_size: most, min_pool_size: least } = user;
     if (typeof most === 'number' && typeof least === 'number' && least > most) {
       report([...path, 'min_pool_size'], `must not be more than pool_size (${most}), but is ${least}`);

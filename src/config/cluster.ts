@@ -11,6 +11,17 @@ export interface ServerSettings {
   readonly weight: number;
 }
 
+/** How a user's password is asked of the servers. */
+export interface AuthQuerySettings {
+  readonly query: string;
+  readonly user: string;
+  readonly password: string;
+  /** Name of the database on the servers in which it runs. */
+  readonly database: string;
+  /** The section of the file that it stands for. */
+  readonly pool: string;
+}
+
 /** How statements find their shard. */
 export interface ShardingSettings {
   readonly function: 'pg_bigint_hash' | 'pg_text_hash' | 'pg_uuid_hash' | 'sha1';
@@ -46,7 +57,9 @@ export interface ClusterSettings {
   readonly database: string;
   readonly username: string;
   readonly password: string | undefined;
-  readonly auth_type: 'md5' | 'scram-sha-256' | 'trust';
+  readonly auth_type: 'md5' | 'scram-sha-256' | 'trust' | 'cert' | 'hba';
+  /** Undefined where passwords are in the file only. */
+  readonly auth_query: AuthQuerySettings | undefined;
   readonly server_username: string;
   readonly server_password: string | undefined;
   readonly pool_mode: 'transaction' | 'session';
@@ -93,22 +106,35 @@ export interface ClusterSettings {
   readonly shards: readonly ShardSettings[];
 }
 
-type UserConfig = PoolConfig['users'][string];
+/** One [pools.NAME.users.N] section. */
+export type UserConfig = PoolConfig['users'][string];
 
-/** The clusters of `config`, one for each pool and username; of two users with one name in a pool, the last. */
+/** Stands for every database or user that the file does not list. */
+export const WILDCARD = '*';
+
+/** The clusters that `config` lists, one for each pool and username; of two users with one name in a pool, the last. */
 export function clusterSettings(config: Config): ClusterSettings[] {
   return Object.entries(config.pools).flatMap(([database, pool]) => {
+    if (database === WILDCARD) return [];
     const users = new Map(Object.values(pool.users).map(user => [user.username, user]));
-    return [...users.values()].map(user => cluster(config.general, database, pool, user));
+    users.delete(WILDCARD);
+    return [...users.values()].map(user => settingsOf(config.general, database, pool, user));
   });
 }
 
-function cluster(general: Config['general'], database: string, pool: PoolConfig, user: UserConfig): ClusterSettings {
+/** What clients of `database` run with as a user who has the section `user`. */
+export function settingsOf(
+  general: Config['general'],
+  database: string,
+  pool: PoolConfig,
+  user: UserConfig,
+): ClusterSettings {
   return {
     database,
     username: user.username,
     password: user.password,
     auth_type: user.auth_type,
+    auth_query: authQuery(general, database, pool),
     server_username: user.server_username ?? user.username,
     server_password: user.server_password ?? user.password,
     pool_mode: user.pool_mode ?? pool.pool_mode,
@@ -160,6 +186,16 @@ function cluster(general: Config['general'], database: string, pool: PoolConfig,
     limits: limitsOf(general, pool, user),
     shards: shardsOf(pool),
   };
+}
+
+function authQuery(general: Config['general'], name: string, pool: PoolConfig): AuthQuerySettings | undefined {
+  const query = pool.auth_query ?? general.auth_query;
+  const user = pool.auth_query_user ?? general.auth_query_user;
+  const password = pool.auth_query_password ?? general.auth_query_password;
+  if (query === undefined || user === undefined || password === undefined) return undefined;
+  const [first] = shardsOf(pool);
+  const database = pool.auth_query_database ?? general.auth_query_database ?? first?.database ?? name;
+  return { query, user, password, database, pool: name };
 }
 
 function defaultShard(written: string): ClusterSettings['default_shard'] {

@@ -1,6 +1,7 @@
 /** The [general] section: where pglynx listens, and what every pool starts from. */
 import * as z from 'zod';
 import { generalLimits } from './limits.ts';
+import { generalLogins } from './logins.ts';
 import {
   bytes,
   choice,
@@ -171,72 +172,6 @@ const network = {
   }),
 };
 
-const logins = {
-  admin_username: text().register(settingInfo, {
-    reload: 'live',
-    description: 'Who may log in to the admin database, `pgcat` or `pgbouncer`.',
-  }),
-  admin_password: z.string().register(settingInfo, {
-    reload: 'live',
-    secret: true,
-    description: 'Password of `admin_username`. `admin_password_file` may stand in its place.',
-  }),
-  admin_password_file: text().optional().register(settingInfo, {
-    reload: 'live',
-    unset: 'none',
-    description: 'File that holds `admin_password`.',
-  }),
-  admin_auth_type: choice(['md5', 'scram-sha-256', 'trust']).default('md5').register(settingInfo, {
-    reload: 'live',
-    description: 'How `admin_username` logs in.',
-  }),
-  stats_username: text().optional().register(settingInfo, {
-    reload: 'live',
-    unset: 'none',
-    description:
-      'Who else may log in to the admin database, as `admin_username` does, to SHOW and nothing else. pglynx only.',
-  }),
-  stats_password: z.string().optional().register(settingInfo, {
-    reload: 'live',
-    secret: true,
-    unset: 'required with `stats_username`',
-    description: 'Password of `stats_username`. `stats_password_file` may stand in its place. pglynx only.',
-  }),
-  stats_password_file: text().optional().register(settingInfo, {
-    reload: 'live',
-    unset: 'none',
-    description: 'File that holds `stats_password`. pglynx only.',
-  }),
-  auth_query: text()
-    .optional()
-    .register(settingInfo, {
-      reload: 'pools',
-      unset: 'none',
-      description: `Query that fetches a user's password hash from the server. ${INHERITED}`,
-    }),
-  auth_query_user: text()
-    .optional()
-    .register(settingInfo, {
-      reload: 'pools',
-      unset: 'none',
-      description: `Who runs \`auth_query\`. ${INHERITED}`,
-    }),
-  auth_query_password: z
-    .string()
-    .optional()
-    .register(settingInfo, {
-      reload: 'pools',
-      unset: 'none',
-      secret: true,
-      description: `Password of \`auth_query_user\`. ${INHERITED}`,
-    }),
-  auth_query_password_file: text().optional().register(settingInfo, {
-    reload: 'pools',
-    unset: 'none',
-    description: 'File that holds `auth_query_password`.',
-  }),
-};
-
 const limits = {
   max_message_size: bytes(8192, 2 ** 30 - 1)
     .default(16 * 2 ** 20)
@@ -262,7 +197,7 @@ export const generalSchema = z.strictObject({
   ...listening,
   ...pooling,
   ...network,
-  ...logins,
+  ...generalLogins,
   ...limits,
   ...generalLimits,
 });

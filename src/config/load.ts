@@ -1,7 +1,9 @@
 /** A configuration file, read and checked: its settings and warnings, or all of its mistakes at once. */
 import { readFileSync } from 'node:fs';
 import { errorText } from '../errors.ts';
+import { checkLogins, readHba } from './check-logins.ts';
 import { checkRules } from './checks.ts';
+import type { Hba } from './hba.ts';
 import { idleKeys } from './idle.ts';
 import { type Modern, modernise } from './legacy.ts';
 import { MIRROR_FIELDS, SERVER_FIELDS } from './pool.ts';
@@ -19,12 +21,15 @@ import {
   tablesIn,
 } from './toml.ts';
 import { unbuiltKeys } from './unbuilt.ts';
+import { nameWildcards } from './wildcards.ts';
 
 /** A configuration that can be used. */
 export interface LoadedConfig {
   /** The file it came from. */
   readonly path: string;
   readonly config: Config;
+  /** The lines of auth_hba_file, if there is one. */
+  readonly hba: Hba | undefined;
   /** What the operator should know at the start and after a reload, a line each, in the order of the file. */
   readonly warnings: readonly string[];
 }
@@ -49,9 +54,11 @@ export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv =
   text = text.replace(/^\uFEFF/, '');
   const file = parseFile(text, path);
   const { notices, moved } = modernise(file);
+  nameWildcards(file);
   const problems = [...expandVariables(file, env), ...readPasswordFiles(file)];
   const parsed = configSchema.safeParse(file, { error: issueText });
-  problems.push(...noticesOf(parsed.error?.issues ?? []), ...checkRules(file));
+  const { hba, problems: misfits } = readHba(file);
+  problems.push(...noticesOf(parsed.error?.issues ?? []), ...checkRules(file), ...checkLogins(file), ...misfits);
   if (!parsed.success || problems.length > 0) throw new ConfigError(path, placed(problems, text, moved));
   const config = parsed.data;
   const warnings = [
@@ -61,7 +68,7 @@ export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv =
     ...repeatedUsers(file),
     ...shadowedPools(file),
   ].map(notice => ({ ...notice, about: 'key' as const }));
-  return { path, config, warnings: placed(warnings, text, moved).map(line => problemLine(path, line)) };
+  return { path, config, hba, warnings: placed(warnings, text, moved).map(line => problemLine(path, line)) };
 }
 
 function parseFile(text: string, path: string): Table {

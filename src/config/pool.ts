@@ -1,6 +1,7 @@
 /** The [pools.NAME] sections with their users, shards and servers. */
 import * as z from 'zod';
 import { poolLimits, userLimits } from './limits.ts';
+import { AUTH_TYPES, poolLogins } from './logins.ts';
 import { pluginsSchema } from './plugins.ts';
 import { choice, host, integer, milliseconds, regex, seconds, settingInfo, text, typeWords } from './setting.ts';
 
@@ -52,7 +53,7 @@ const mirrorSchema = z
 export const shardSchema = z.strictObject({
   database: text().register(settingInfo, {
     reload: 'pools',
-    description: 'Name of the database on the servers.',
+    description: 'Name of the database on the servers; in `[pools."*"]` `*` is the name that the client asks for.',
   }),
   servers: z
     .array(serverSchema)
@@ -74,23 +75,32 @@ export const shardSchema = z.strictObject({
 export const userSchema = z.strictObject({
   username: text().register(settingInfo, {
     reload: 'pools',
-    description: 'Name that the client logs in with.',
+    description: 'Name that the client logs in with; `*` is anybody else, whom `auth_query` knows.',
   }),
-  password: z.string().optional().register(settingInfo, {
-    reload: 'pools',
-    secret: true,
-    unset: 'required unless `auth_type` is "trust" or `auth_query` is set',
-    description: 'Password in plain text. `password_file` may stand in its place.',
-  }),
+  password: z
+    .string()
+    .optional()
+    .register(settingInfo, {
+      reload: 'pools',
+      secret: true,
+      unset: 'required unless `auth_type` is "trust", "cert" or "hba", or `auth_query` is set',
+      description:
+        'Password in plain text, or as a server keeps it: an md5 hash or a SCRAM verifier. With a verifier a client that has logged in logs in to servers that keep the same one. ' +
+        '`password_file` may stand in its place.',
+    }),
   password_file: text().optional().register(settingInfo, {
     reload: 'pools',
     unset: 'none',
     description: 'File that holds `password`.',
   }),
-  auth_type: choice(['md5', 'scram-sha-256', 'trust']).default('md5').register(settingInfo, {
-    reload: 'pools',
-    description: 'How the client logs in to pglynx.',
-  }),
+  auth_type: choice(AUTH_TYPES)
+    .default('md5')
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'How the client logs in to pglynx. "md5" is SCRAM for who has a SCRAM verifier; "cert" is a certificate signed by `tls_client_ca` ' +
+        'whose common name is the user\'s; "hba" is what `auth_hba_file` says.',
+    }),
   server_username: text().optional().register(settingInfo, {
     reload: 'pools',
     unset: '`username`',
@@ -330,36 +340,12 @@ const sharding = {
   }),
 };
 
-const logins = {
-  auth_query: text().optional().register(settingInfo, {
-    reload: 'pools',
-    unset: FROM_GENERAL,
-    description: 'Overrides [general].',
-  }),
-  auth_query_user: text().optional().register(settingInfo, {
-    reload: 'pools',
-    unset: FROM_GENERAL,
-    description: 'Overrides [general].',
-  }),
-  auth_query_password: z.string().optional().register(settingInfo, {
-    reload: 'pools',
-    unset: FROM_GENERAL,
-    secret: true,
-    description: 'Overrides [general].',
-  }),
-  auth_query_password_file: text().optional().register(settingInfo, {
-    reload: 'pools',
-    unset: 'none',
-    description: 'File that holds `auth_query_password`.',
-  }),
-};
-
 /** The [pools.NAME] sections. */
 export const poolSchema = z.strictObject({
   ...pooling,
   ...routing,
   ...sharding,
-  ...logins,
+  ...poolLogins,
   ...poolLimits,
   plugins: pluginsSchema.optional().register(settingInfo, {
     reload: 'pools',

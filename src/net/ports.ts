@@ -65,7 +65,13 @@ const ABSENT = ['EADDRNOTAVAIL', 'EAFNOSUPPORT'];
 
 /** A server that passes clients on. */
 export function clientServer(accept: (socket: Socket) => void): Server {
-  return createServer(SOCKET_OPTIONS, accept);
+  const server = createServer(SOCKET_OPTIONS, socket => {
+    const address = server.address();
+    // Who is gone by now has no address, and must not pass for a client of a Unix socket.
+    if (socket.remoteAddress === undefined && typeof address === 'object' && address !== null) socket.destroy();
+    else accept(socket);
+  });
+  return server;
 }
 
 export class Ports {

@@ -1,6 +1,7 @@
 /** Asks a server, in one round trip, for the rows that a Catalog is made of. */
 import type { ServerConnection } from '../server/connection.ts';
 import { Exchange, OWED } from '../server/exchange.ts';
+import { fieldsOf } from '../server/fields.ts';
 import { ServerError, SilentOwner } from '../server/silent.ts';
 import type {
   BaseRow,
@@ -14,7 +15,7 @@ import type {
 } from '../sql/catalog.ts';
 import { Framer, PART } from '../wire/framer.ts';
 import { query } from '../wire/frontend.ts';
-import { BACKEND, HEADER_LENGTH } from '../wire/protocol.ts';
+import { BACKEND } from '../wire/protocol.ts';
 
 /** What is asked for. */
 export interface CensusOptions {
@@ -233,17 +234,4 @@ function isReason(reason: string | undefined): reason is RelationRow['reason'] {
   return (
     reason === 'volatile_view' || reason === 'row_security' || reason === 'unlogged_table' || reason === 'foreign_table'
   );
-}
-
-/** The values of the DataRow at `buffer[start]`; undefined for NULL. */
-function fieldsOf(buffer: Buffer, start: number): (string | undefined)[] {
-  const fields: (string | undefined)[] = [];
-  let at = start + HEADER_LENGTH + 2;
-  for (let count = buffer.readUInt16BE(start + HEADER_LENGTH); count > 0; count--) {
-    const length = buffer.readInt32BE(at);
-    at += 4;
-    fields.push(length === -1 ? undefined : buffer.toString('utf8', at, at + Math.max(length, 0)));
-    at += Math.max(length, 0);
-  }
-  return fields;
 }

@@ -16,6 +16,7 @@ import type { ClusterAccount, Ledger, ServerAccount } from '../stats/ledger.ts';
 import type { Activity } from './activity.ts';
 import type { PoolAddress } from './address.ts';
 import { choose, serves } from './balancer.ts';
+import { Credentials } from './credentials.ts';
 import { Directory } from './directory.ts';
 import { BanList } from './health.ts';
 import { addressesOf, differInServersOnly, predecessor, routeAlike } from './heirs.ts';
@@ -57,6 +58,8 @@ export class Cluster implements PoolOwner<Pool> {
 
   readonly directory: Directory;
   readonly routes: RouteTable;
+  /** What servers are logged in to with. */
+  readonly credentials: Credentials;
   /** What is known of the database's own functions, views and tables. */
   readonly schema: SchemaReader;
   /** What was written of late, if reads depend on it. */
@@ -76,6 +79,7 @@ export class Cluster implements PoolOwner<Pool> {
     this.settings = settings;
     this.context = context;
     this.account = context.ledger.cluster(settings.database, settings.username);
+    this.credentials = new Credentials(settings, before?.credentials);
     this.activity = settings.activity.enabled ? activity : undefined;
     this.bans = new BanList(settings.ban_time);
     this.routes = before?.routes ?? new RouteTable();
@@ -235,8 +239,9 @@ export class Cluster implements PoolOwner<Pool> {
     this.directory.forgetRefusals();
   }
 
-  /** Opens connections to every server before a client asks for one. */
+  /** Opens connections to every server before a client asks for one, if that can be. */
   warmUp(): void {
+    if (this.credentials.missing) return;
     for (const pool of this.pools) pool.warmUp();
   }
 
@@ -267,15 +272,16 @@ export class Cluster implements PoolOwner<Pool> {
   }
 
   connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions {
-    const { server_username, server_password, connect_timeout, prepared_statements_cache_size } = this.settings;
+    const { server_username, connect_timeout, prepared_statements_cache_size } = this.settings;
     const { host, port, database } = pool.address;
+    const { password, proven } = this.credentials;
     const settings = new Map(startup.values);
     if (!settings.has('application_name')) settings.set('application_name', 'pglynx');
     return {
       host,
       port,
       encryption: undefined,
-      identity: { user: server_username, password: server_password, database, settings },
+      identity: { user: server_username, password, proven, database, settings },
       startup,
       keys: this.context.keys,
       connect_timeout,

@@ -1,6 +1,9 @@
 /** The clusters of a process by database and user, replaced as a whole by a reload. */
+import { isDeepStrictEqual } from 'node:util';
 import type { ClusterSettings } from '../config/cluster.ts';
+import { pgError } from '../errors.ts';
 import { Activity } from './activity.ts';
+import { AutoClusters, type AutoLimits, type AutoName } from './autodb.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
 import { SHUTTING_DOWN } from './settings.ts';
 
@@ -12,9 +15,13 @@ export class Registry {
   #clusters: Plan = new Map();
   /** Those that a reload has replaced or removed and that clients are not done with. */
   readonly #retired = new Set<Cluster>();
+  readonly #auto: AutoClusters;
+  readonly #limits: AutoLimits;
 
-  constructor(context: ClusterContext) {
+  constructor(context: ClusterContext, limits: AutoLimits) {
     this.#context = context;
+    this.#limits = limits;
+    this.#auto = new AutoClusters(limits);
   }
 
   get clusters(): Iterable<Cluster> {
@@ -35,11 +42,56 @@ export class Registry {
     return this.#clusters.get(key(database, user));
   }
 
+  /** What such a client runs with, whether its cluster has been made or not. */
+  settingsFor(database: string, user: string): ClusterSettings | undefined {
+    return this.find(database, user)?.settings ?? this.#limits.settings(database, user);
+  }
+
+  /** Clusters that the file does not list, made for `*`. */
+  get autoNames(): AutoName[] {
+    return [...this.#auto.names];
+  }
+
   /**
-   * The clusters for these settings: one of which `isUnchanged` holds is the one there is. Nothing changes by that.
+   * The cluster for a client that has logged in, made now if `*` stands for it.
+   * @throws PgError there are too many of those
+   */
+  open(database: string, user: string, now: number): Cluster | undefined {
+    const known = this.find(database, user);
+    const settings = this.#limits.settings(database, user);
+    if (settings === undefined) return known;
+    const name = { database, username: user };
+    if (known === undefined) this.#makeRoom(now);
+    this.#auto.used(name, now);
+    if (known !== undefined) return known;
+    const activity = [...this.clusters].find(cluster => cluster.settings.database === database)?.activity;
+    const cluster = new Cluster(settings, this.#context, activity ?? new Activity(settings.activity));
+    this.replace(new Map(this.#clusters).set(key(database, user), cluster));
+    return cluster;
+  }
+
+  #makeRoom(now: number): void {
+    const victim = this.#auto.victim(now);
+    if (victim === 'none') throw pgError('too_many_pools', this.#limits.pools_max());
+    if (victim !== undefined) this.#drop([victim]);
+  }
+
+  /** Ends clusters that were made for `*`. */
+  #drop(names: readonly AutoName[]): void {
+    if (names.length === 0) return;
+    const plan = new Map(this.#clusters);
+    for (const name of names) {
+      this.#auto.delete(name);
+      plan.delete(key(name.database, name.username));
+    }
+    this.replace(plan);
+  }
+
+  /**
+   * The clusters for these settings: one that has them already is kept. Nothing changes by that.
    * @throws Error settings that cannot be served
    */
-  plan(settings: readonly ClusterSettings[], isUnchanged: (settings: ClusterSettings) => boolean): Plan {
+  plan(settings: readonly ClusterSettings[]): Plan {
     const before = this.#clusters;
     const plan = new Map<string, Cluster>();
     /** Users of one database read each other's writes. */
@@ -52,7 +104,7 @@ export class Registry {
       const known = before.get(name);
       const activity = activities.get(wanted.database) ?? new Activity(wanted.activity);
       activities.set(wanted.database, activity);
-      const kept = isUnchanged(wanted) ? known : undefined;
+      const kept = isDeepStrictEqual(known?.settings, wanted) ? known : undefined;
       plan.set(name, kept ?? new Cluster(wanted, this.#context, activity, known));
     }
     return plan;
@@ -66,6 +118,7 @@ export class Registry {
     for (const cluster of fresh) cluster.begin();
     for (const [name, cluster] of before) {
       if (plan.get(name) === cluster) continue;
+      if (!plan.has(name)) this.#auto.delete(cluster.settings);
       this.#retired.add(cluster);
       cluster.retire(() => this.#clusters.get(name), cause);
     }
@@ -75,7 +128,10 @@ export class Registry {
 
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
-    for (const cluster of this.#everything()) for (const pool of cluster.own) pool.maintain(now);
+    for (const cluster of this.#everything()) {
+      if (!cluster.credentials.missing) for (const pool of cluster.own) pool.maintain(now);
+    }
+    this.#drop(this.#auto.idle(now));
     this.#forget();
   }
 

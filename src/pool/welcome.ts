@@ -1,10 +1,8 @@
 /** What a client is told of its session at login: the settings it asked for, tried on a server, as the server reports them. */
-import { PgError } from '../errors.ts';
-import type { ServerConnection } from '../server/connection.ts';
 import { type SettingsProfile, settingsRefused, settingsSql } from '../server/parameters.ts';
 import { ServerError } from '../server/silent.ts';
+import { borrow } from './borrow.ts';
 import type { Cluster } from './cluster.ts';
-import { Lease, type LeaseSource } from './lease.ts';
 
 /** A client's settings once a server has accepted them. */
 export interface Welcome {
@@ -82,25 +80,4 @@ function canonical(cluster: Cluster, wished: SettingsProfile, reported: Readonly
     if (usual.get(name) !== actual) values.set(name, actual);
   }
   return cluster.context.profiles.intern(values);
-}
-
-/** A connection for a moment: the primary's if it can be had, else a replica's. */
-async function borrow(
-  cluster: Cluster,
-  startup: SettingsProfile,
-): Promise<{ connection: ServerConnection; pool: LeaseSource }> {
-  const shard = cluster.firstShard;
-  const borrowAs = (role: 'primary' | 'replica') =>
-    new Promise<{ connection: ServerConnection; pool: LeaseSource }>((leased, leaseFailed) => {
-      const lease = new Lease({ leased: (connection, pool) => leased({ connection, pool }), leaseFailed }, startup);
-      lease.role = role;
-      lease.shard = shard;
-      cluster.lease(lease);
-    });
-  if (!cluster.has('primary', shard)) return borrowAs('replica');
-  if (!cluster.has('replica', shard)) return borrowAs('primary');
-  return borrowAs('primary').catch((error: unknown) => {
-    if (error instanceof PgError && error.kind === 'parameter_refused') throw error;
-    return borrowAs('replica');
-  });
 }

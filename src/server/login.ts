@@ -1,5 +1,5 @@
 /** Logs in to a server: the startup packet, whatever password exchange it asks for, and its first ReadyForQuery. */
-import { SCRAM_SHA_256, ScramClient, ScramError } from '../auth/scram.ts';
+import { type ProvenKeys, SCRAM_SHA_256, ScramClient, ScramError, type ScramKeys } from '../auth/scram.ts';
 import { type KeyCache, md5Response, passwordKind, scramNonce } from '../auth/secret.ts';
 import type { Message, MessageReader } from '../net/messages.ts';
 import { errorFields } from '../wire/backend.ts';
@@ -10,6 +10,8 @@ import { AUTHENTICATION, BACKEND } from '../wire/protocol.ts';
 export interface ServerIdentity {
   readonly user: string;
   readonly password: string | undefined;
+  /** What a client has proved with a SCRAM verifier: logs in to servers that keep the same one. */
+  readonly proven: ProvenKeys | undefined;
   readonly database: string;
   /** Settings for the startup packet: RESET returns to them. */
   readonly settings: ReadonlyMap<string, string>;
@@ -90,9 +92,14 @@ async function authenticate(channel: LoginChannel, body: Buffer, identity: Serve
   const code = body.readInt32BE(0);
   if (code === AUTHENTICATION.ok) return;
   const secret = identity.password;
+  const isPlain = secret !== undefined && passwordKind(secret) === 'plain';
+  if (code === AUTHENTICATION.sasl && !isPlain && identity.proven !== undefined) {
+    const { proven } = identity;
+    return scram(channel, body.subarray(4), async (salt, iterations) => provenKeys(proven, salt, iterations));
+  }
   if (secret === undefined) throw impossible('the server asks for a password, and none is configured');
-  if (code !== AUTHENTICATION.md5 && passwordKind(secret) !== 'plain') {
-    throw impossible('the server asks for the password itself, and only a hash of it is configured');
+  if (code !== AUTHENTICATION.md5 && !isPlain) {
+    throw impossible('the server asks for the password itself, and only a hash of it is known');
   }
   if (code === AUTHENTICATION.cleartext) channel.send(password(Buffer.from(`${secret}\0`)));
   else if (code === AUTHENTICATION.md5) {
@@ -100,11 +107,22 @@ async function authenticate(channel: LoginChannel, body: Buffer, identity: Serve
     if (response === undefined)
       throw impossible('the server asks for md5, and the configured secret does not serve it');
     channel.send(password(Buffer.from(`${response}\0`)));
-  } else if (code === AUTHENTICATION.sasl) await scram(channel, body.subarray(4), secret, keys);
-  else throw impossible(`the server asks for authentication method ${code}, which is not supported`);
+  } else if (code === AUTHENTICATION.sasl) {
+    await scram(channel, body.subarray(4), (salt, iterations) => keys.keys(secret, salt, iterations));
+  } else throw impossible(`the server asks for authentication method ${code}, which is not supported`);
 }
 
-async function scram(channel: LoginChannel, mechanisms: Buffer, secret: string, keys: KeyCache): Promise<void> {
+/** Finds the keys for what the server has said. */
+type Derive = (salt: Buffer, iterations: number) => Promise<ScramKeys>;
+
+function provenKeys(proven: ProvenKeys, salt: Buffer, iterations: number): ScramKeys {
+  if (proven.iterations === iterations && proven.salt.equals(salt)) return proven;
+  throw impossible(
+    "the server's SCRAM verifier has another salt or iteration count than the one that the client proved",
+  );
+}
+
+async function scram(channel: LoginChannel, mechanisms: Buffer, derive: Derive): Promise<void> {
   if (!mechanisms.toString().split('\0').includes(SCRAM_SHA_256)) {
     throw impossible('the server offers no SASL mechanism that is supported');
   }
@@ -112,7 +130,7 @@ async function scram(channel: LoginChannel, mechanisms: Buffer, secret: string, 
     const client = new ScramClient(scramNonce());
     channel.send(password(saslInitial(SCRAM_SHA_256, client.first())));
     const { salt, iterations } = client.serverFirst(await saslData(channel, AUTHENTICATION.saslContinue));
-    channel.send(password(client.final(await keys.keys(secret, salt, iterations))));
+    channel.send(password(client.final(await derive(salt, iterations))));
     if (!client.verify(await saslData(channel, AUTHENTICATION.saslFinal))) {
       throw impossible("the server's SCRAM signature is wrong: it does not know the password");
     }

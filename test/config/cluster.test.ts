@@ -16,6 +16,7 @@ test('the shortest file takes every default', () => {
       username: 'alice',
       password: 'wonder',
       auth_type: 'md5',
+      auth_query: undefined,
       server_username: 'alice',
       server_password: 'wonder',
       pool_mode: 'transaction',

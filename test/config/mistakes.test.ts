@@ -389,10 +389,13 @@ test('no password is shown', () => {
 test('what is valid beside these mistakes', () => {
   const works = [
     user1('auth_type = "trust"'),
-    user1().replace('[pools.db]', '[pools.db]\nauth_query = "q"\nauth_query_user = "u"\nauth_query_password = "p"'),
+    user1().replace(
+      '[pools.db]',
+      '[pools.db]\nauth_query = "SELECT $1"\nauth_query_user = "u"\nauth_query_password = "p"',
+    ),
     user1()
       .replace('[pools.db]', '[pools.db]\nauth_query_user = "u"')
-      .replace('[general]', '[general]\nauth_query = "q"\nauth_query_user = "g"\nauth_query_password = "p"'),
+      .replace('[general]', '[general]\nauth_query = "SELECT $1"\nauth_query_user = "g"\nauth_query_password = "p"'),
     afterLine(4, 'db_activity_init_delay = 0'),
     withLine(12, 'servers = [["h", 1, "primary"], ["h", 1, "replica"]]'),
     [SMALL, ...shard1].join('\n'),
