@@ -32,7 +32,25 @@ export const ERRORS = {
   unsupported_protocol: {
     sqlstate: '0A000',
     severity: 'FATAL',
-    message: 'unsupported frontend protocol %s: server supports 3.0 to 3.0',
+    message: 'unsupported frontend protocol %s: server supports 3.0 to 3.2',
+  },
+  tls_failed: {
+    sqlstate: '08P01',
+    severity: 'FATAL',
+    message: 'TLS with the client failed: %s',
+  },
+  tls_required: {
+    sqlstate: '28000',
+    severity: 'FATAL',
+    message: 'connections must be encrypted',
+    hint: 'Connect with sslmode=require.',
+    setting: 'general.tls_mode',
+  },
+  client_certificate_refused: {
+    sqlstate: '28000',
+    severity: 'FATAL',
+    message: 'the certificate of the client does not count: %s',
+    setting: 'general.tls_client_ca',
   },
   no_user_name: {
     sqlstate: '28000',

@@ -21,11 +21,12 @@ import { unlistedSettings } from './config/wildcards.ts';
 import { pgError } from './errors.ts';
 import { Exporter } from './http/exporter.ts';
 import { peerText } from './net/address.ts';
+import { Credentials, readCredentials } from './net/credentials.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
-import { Cluster } from './pool/cluster.ts';
+import { Cluster, type ClusterContext } from './pool/cluster.ts';
 import { Passwords } from './pool/passwords.ts';
 import { type Plan, Registry } from './pool/registry.ts';
 import { Autoreload } from './proxy/autoreload.ts';
@@ -79,6 +80,7 @@ export class PgProxy implements ControlPlane {
   readonly #logins: Logins;
   readonly #exporter: Exporter;
   readonly #timers: NodeJS.Timeout[] = [];
+  #credentials = new Credentials();
   readonly #autoreload: Autoreload;
   readonly #reloads: Reloads<string[]>;
   /** Reloads wait for the start. */
@@ -96,11 +98,12 @@ export class PgProxy implements ControlPlane {
     this.#console = new Console(this);
     this.#showConsole = new Console(this, true);
     const general = () => this.#loaded.config.general;
-    const context = {
+    const context: ClusterContext = {
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: options.logger,
       keepalive: () => keepAliveOf(general()),
+      encryption: settings => this.#credentials.encryption(settings),
       ledger: this.ledger,
     };
     this.#registry = new Registry(context, {
@@ -131,6 +134,7 @@ export class PgProxy implements ControlPlane {
    */
   async start(): Promise<Bound> {
     const { general } = this.#loaded.config;
+    this.#credentials = readCredentials(this.#loaded.config);
     const inspector = await analyzerFor(this.#loaded);
     this.#analyzer = inspector;
     const listener = new Listener(this.#listenerContext(inspector));
@@ -188,6 +192,7 @@ export class PgProxy implements ControlPlane {
     const loaded = loadConfig(before.path);
     const { keys, restart, removed } = diffConfigs(before.config, loaded.config);
     const config = withoutRestart(before.config, loaded.config);
+    const credentials = readCredentials(config);
     const expose = await this.#exporter.prepare(config.general);
     // From here on nobody else has a turn: a cluster that is made for a login belongs to the plan.
     const made = this.#registry.autoNames;
@@ -198,6 +203,8 @@ export class PgProxy implements ControlPlane {
       this.#analyzer.columns = new Set([...keyColumns(before), ...keyColumns({ config })]);
       this.#analyzer.max_length = config.general.query_analysis_max_length;
     }
+    const files = credentials.changes(this.#credentials);
+    this.#credentials = credentials;
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
     this.#passwords.forget();
@@ -207,6 +214,7 @@ export class PgProxy implements ControlPlane {
     this.#autoreload.follow(read_at);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
+    words.push(...files);
     this.#log.info({ keys: words }, words.length === 0 ? 'Config has not changed' : 'Config changed, reloading');
     return words;
   }
@@ -306,6 +314,7 @@ export class PgProxy implements ControlPlane {
       max_client_conn: () => general().max_client_conn,
       max_message_size: () => general().max_message_size,
       keepalive: () => keepAliveOf(general()),
+      encryption: () => ({ gate: this.#credentials.gate, isRequired: general().tls_mode === 'require' }),
       clusterFor: (database, user) => this.#registry.find(database, user),
       authenticate: (channel, request) => this.#logins.authenticate(channel, request),
       isAdmin: isAdminDatabase,
@@ -375,6 +384,7 @@ export async function explainText(
     profiles,
     log: nobody,
     keepalive: () => SYSTEM_KEEPALIVE,
+    encryption: settings => new Credentials().encryption(settings),
     ledger: new Ledger(),
   });
   const client = new ClientSettings(profiles.defaults, '', cluster);

@@ -4,6 +4,22 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 /** The name of the mechanism in AuthenticationSASL and SASLInitialResponse. */
 export const SCRAM_SHA_256 = 'SCRAM-SHA-256';
 
+/** The same, bound to the certificate of the TLS connection that it runs over. */
+export const SCRAM_SHA_256_PLUS = 'SCRAM-SHA-256-PLUS';
+
+/** The kind of channel binding, as the gs2 header names it. */
+const END_POINT = 'p=tls-server-end-point';
+
+/** How the two sides of an exchange stand to channel binding. */
+export interface ScramBinding {
+  /** The hash of the server's certificate (RFC 5929), where this side knows one. */
+  readonly hash: Buffer | undefined;
+  /** Whether the mechanism is the one with channel binding: then `hash` is known. */
+  readonly isUsed: boolean;
+}
+
+const UNBOUND: ScramBinding = { hash: undefined, isUsed: false };
+
 /** Iterations of a verifier made from a plain password: PostgreSQL's `scram_iterations`. */
 export const DEFAULT_ITERATIONS = 4096;
 
@@ -75,19 +91,21 @@ export function formatVerifier({ iterations, salt, storedKey, serverKey }: Scram
 export class ScramServer {
   readonly #verifier: ScramVerifier;
   readonly #nonce: string;
+  readonly #binding: ScramBinding;
   /** Set when {@link final} has found the password to be right. */
   proven: ProvenKeys | undefined;
   #expected: { header: string; nonce: string; transcript: string } | undefined;
 
-  constructor(verifier: ScramVerifier, nonce: string) {
+  constructor(verifier: ScramVerifier, nonce: string, binding = UNBOUND) {
     this.#verifier = verifier;
     this.#nonce = nonce;
+    this.#binding = binding;
   }
 
   /** Answers client-first-message with server-first-message. Throws {@link ScramError}. */
   first(message: Buffer): Buffer {
     const attributes = new Attributes(message);
-    const header = attributes.gs2Header();
+    const header = attributes.gs2Header(this.#binding);
     const bare = attributes.rest;
     attributes.value('n');
     const clientNonce = attributes.nonce();
@@ -110,7 +128,7 @@ export class ScramServer {
     if (expected === undefined) throw new ScramError('malformed SCRAM message: client-final-message came first');
     this.#expected = undefined;
     const attributes = new Attributes(message);
-    if (attributes.value('c') !== Buffer.from(expected.header, 'latin1').toString('base64')) {
+    if (attributes.value('c') !== bound(expected.header, this.#binding)) {
       throw new ScramError('unexpected SCRAM channel-binding attribute in client-final-message');
     }
     if (attributes.nonce() !== expected.nonce) throw new ScramError('invalid SCRAM response: nonce does not match');
@@ -135,17 +153,19 @@ export class ScramServer {
 export class ScramClient {
   readonly #nonce: string;
   readonly #maxIterations: number;
+  readonly #binding: ScramBinding;
   #received: { nonce: string; transcript: string } | undefined;
   #signature: Buffer | undefined;
 
-  constructor(nonce: string, maxIterations = MAX_ITERATIONS) {
+  constructor(nonce: string, binding = UNBOUND, maxIterations = MAX_ITERATIONS) {
     this.#nonce = nonce;
+    this.#binding = binding;
     this.#maxIterations = maxIterations;
   }
 
   /** client-first-message. The user name is empty, as libpq leaves it. */
   first(): Buffer {
-    return Buffer.from(`n,,${this.#bare}`, 'latin1');
+    return Buffer.from(`${this.#header}${this.#bare}`, 'latin1');
   }
 
   /** Reads server-first-message: what the keys of {@link final} are to be derived with. Throws {@link ScramError}. */
@@ -170,7 +190,7 @@ export class ScramClient {
   final(keys: ScramKeys): Buffer {
     const received = this.#received;
     if (received === undefined) throw new ScramError('SCRAM client-final-message before server-first-message');
-    const withoutProof = `c=biws,r=${received.nonce}`;
+    const withoutProof = `c=${bound(this.#header, this.#binding)},r=${received.nonce}`;
     const transcript = `${received.transcript},${withoutProof}`;
     const proof = xor(keys.clientKey, hmac(keys.storedKey, transcript));
     this.#signature = hmac(keys.serverKey, transcript);
@@ -190,6 +210,12 @@ export class ScramClient {
     const signature = attributes.bytes('v', KEY_BYTES);
     attributes.end();
     return timingSafeEqual(signature, this.#signature);
+  }
+
+  /** Whoever could bind and was not offered to says so, for the server to see if it was offered after all. */
+  get #header(): string {
+    const { hash, isUsed } = this.#binding;
+    return isUsed ? `${END_POINT},,` : hash === undefined ? 'n,,' : 'y,,';
   }
 
   get #bare(): string {
@@ -221,16 +247,29 @@ class Attributes {
     return this.#text.slice(0, Math.max(0, this.#at - 1));
   }
 
-  /** Reads `n,,` or `y,,`: no channel binding, and nobody to act for (RFC 5802 section 7, gs2-header). */
-  gs2Header(): string {
-    const flag = this.#text[0];
-    if (flag === 'p') {
+  /**
+   * Reads `n,,`, `y,,` or `p=tls-server-end-point,,`: what the client says of channel binding, and nobody to act for
+   * (RFC 5802 section 7, gs2-header). A client that thinks this side could not do it, though it can, was lied to.
+   */
+  gs2Header({ hash, isUsed }: ScramBinding): string {
+    const [flag, actor] = this.#text.split(',', 2);
+    const kind = flag[0];
+    if (kind !== 'p' && kind !== 'n' && kind !== 'y') throw malformed(kind, 'a gs2 header');
+    if (kind === 'p' && !isUsed) {
       throw new ScramError('the client selected SCRAM-SHA-256 without channel binding, but sent channel binding data');
     }
-    if ((flag !== 'n' && flag !== 'y') || this.#text[1] !== ',') throw malformed(flag, 'a gs2 header');
-    if (this.#text[2] === 'a') throw new ScramError('client uses authorization identity, but it is not supported');
-    if (this.#text[2] !== ',') throw malformed(this.#text[2], 'a comma');
-    this.#at = 3;
+    if (kind !== 'p' && isUsed) {
+      throw new ScramError('the client selected SCRAM-SHA-256-PLUS, but sent no channel binding data');
+    }
+    if (kind === 'y' && hash !== undefined) {
+      throw new ScramError('the client supports channel binding and thinks that pglynx does not, but it does');
+    }
+    if (kind === 'p' && flag !== END_POINT) throw new ScramError('unsupported SCRAM channel-binding type');
+    if (kind !== 'p' && flag.length > 1) throw malformed(flag[1], 'a comma');
+    if (actor === undefined) throw malformed(undefined, 'a comma');
+    if (actor.startsWith('a')) throw new ScramError('client uses authorization identity, but it is not supported');
+    if (actor !== '') throw malformed(actor[0], 'a comma');
+    this.#at = flag.length + 2;
     return this.#text.slice(0, this.#at);
   }
 
@@ -277,6 +316,12 @@ class Attributes {
   end(): void {
     if (this.#at !== this.#text.length + 1) throw malformed(this.#text[this.#at] ?? ',', 'the end of the message');
   }
+}
+
+/** The attribute `c` of client-final-message. */
+function bound(header: string, { hash, isUsed }: ScramBinding): string {
+  const data = isUsed && hash !== undefined ? hash : Buffer.alloc(0);
+  return Buffer.concat([Buffer.from(header, 'latin1'), data]).toString('base64');
 }
 
 function malformed(found: string | undefined, expected: string): ScramError {

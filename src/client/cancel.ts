@@ -12,15 +12,21 @@ export interface CancelKey {
   readonly secret: Buffer;
 }
 
+/** Bytes of a secret, as PostgreSQL's. */
+const KEY_LENGTH = 4;
+const LONG_KEY_LENGTH = 32;
+/** The first minor version with long ones. */
+const LONG_KEYS_MINOR = 2;
+
 export class CancelKeys {
   readonly #clients = new Map<number, { readonly secret: Buffer; readonly client: Cancelable }>();
 
-  /** A new random key for `client`. */
-  issue(client: Cancelable): CancelKey {
+  /** A new random key for `client`, of the length that its protocol, 3 and `minor`, has. */
+  issue(client: Cancelable, minor: number): CancelKey {
     let pid: number;
     do pid = randomInt(1, 2 ** 31);
     while (this.#clients.has(pid));
-    const secret = randomBytes(4);
+    const secret = randomBytes(minor < LONG_KEYS_MINOR ? KEY_LENGTH : LONG_KEY_LENGTH);
     this.#clients.set(pid, { secret, client });
     return { pid, secret };
   }

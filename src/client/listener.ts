@@ -18,7 +18,7 @@ import type { SessionContext } from './context.ts';
 import { Headcount, type Seat } from './headcount.ts';
 import type { Admission } from './logins.ts';
 import { Session } from './session.ts';
-import { type LoginRequest, readStartup, StartupAborted, StartupChannel } from './startup.ts';
+import { type EncryptionOffer, type LoginRequest, readStartup, StartupAborted, StartupChannel } from './startup.ts';
 
 /** A client of the admin database, once logged in. */
 export interface ConsoleClient {
@@ -45,6 +45,7 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   /** Bytes. */
   readonly max_message_size: () => number;
   readonly keepalive: () => KeepAlive;
+  readonly encryption: () => EncryptionOffer;
   /**
    * Has a client prove who it is.
    * @throws PgError it did not, or may not come in
@@ -68,6 +69,7 @@ interface Arrival {
   readonly socket: Socket;
   readonly framer: Framer;
   readonly channel: StartupChannel;
+  readonly minor: number;
   readonly parameters: ReadonlyMap<string, string>;
   readonly user: string;
   readonly database: string;
@@ -136,27 +138,30 @@ export class Listener implements PortsOwner {
     const framer = new Framer({ eager: [FRONTEND.copyData], held });
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
     const channel = new StartupChannel(socket, framer);
-    const timer = this.#limitLogin(socket, channel, client_login_timeout());
+    const timer = this.#limitLogin(channel, client_login_timeout());
     try {
-      await this.#logIn(socket, framer, channel);
+      await this.#logIn(framer, channel);
     } catch (error) {
       channel.detach();
-      this.#refuse(socket, error);
+      this.#refuse(channel, error);
     } finally {
       clearTimeout(timer);
       this.#strangers.delete(socket);
     }
   }
 
-  async #logIn(socket: Socket, framer: Framer, channel: StartupChannel): Promise<void> {
-    const request = await readStartup(channel);
+  async #logIn(framer: Framer, channel: StartupChannel): Promise<void> {
+    // What goes through a Unix socket stays on this machine.
+    const isLocal = channel.socket.remoteAddress === undefined;
+    const request = await readStartup(channel, isLocal ? NO_ENCRYPTION : this.#context.encryption());
+    const { socket } = channel;
     if (request.kind === 'cancel') {
       this.cancelKeys.request(request.pid, request.secret);
       socket.destroySoon();
       return;
     }
     channel.startMessages();
-    const { parameters } = request;
+    const { parameters, minor } = request;
     const user = parameters.get('user') ?? '';
     const database = parameters.get('database') || user;
     if (user === '') throw pgError('no_user_name');
@@ -167,16 +172,16 @@ export class Listener implements PortsOwner {
     const peer = () => peerUser(socket);
     const login = { database, user, address: channel.address, tls: channel.tls, peer };
     const { mayOnlyShow } = await this.#context.authenticate(channel, login);
-    const arrival = { socket, framer, channel, parameters, user, database, seat };
+    const arrival = { socket, framer, channel, minor, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);
   }
 
-  #limitLogin(socket: Socket, channel: StartupChannel, limit_ms: number): NodeJS.Timeout | undefined {
+  #limitLogin(channel: StartupChannel, limit_ms: number): NodeJS.Timeout | undefined {
     if (limit_ms === 0) return undefined;
     return setTimeout(() => {
       channel.detach();
-      this.#refuse(socket, pgError('login_timeout', limit_ms));
+      this.#refuse(channel, pgError('login_timeout', limit_ms));
     }, limit_ms);
   }
 
@@ -186,12 +191,12 @@ export class Listener implements PortsOwner {
     return seat;
   }
 
-  #openConsole({ socket, framer, channel, parameters, user, database }: Arrival, mayOnlyShow: boolean): void {
+  #openConsole({ socket, framer, channel, minor, parameters, user, database }: Arrival, mayOnlyShow: boolean): void {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
     const login = { id: this.#nextId++, user, database, application_name, tls: channel.tls, mayOnlyShow };
-    const key = this.cancelKeys.issue(relay);
+    const key = this.cancelKeys.issue(relay, minor);
     const console = this.#context.openConsole(socket, framer, outbox, login, () => this.cancelKeys.revoke(key));
     relay.client = console;
     greet(outbox, this.#context.adminParameters(application_name), key);
@@ -200,7 +205,7 @@ export class Listener implements PortsOwner {
     console.start();
   }
 
-  async #openSession({ socket, framer, channel, parameters, user, database, seat }: Arrival): Promise<void> {
+  async #openSession({ socket, framer, channel, minor, parameters, user, database, seat }: Arrival): Promise<void> {
     let cluster = this.#clusterFor(database, user);
     if (asksForReplication(parameters)) throw pgError('replication_unsupported');
     seat?.take(database, user, cluster.settings.limits);
@@ -212,7 +217,7 @@ export class Listener implements PortsOwner {
     const application_name = parameters.get('application_name') ?? '';
     const relay = new Relay();
     const outbox = new Outbox(socket, relay, 'callback');
-    const key = this.cancelKeys.issue(relay);
+    const key = this.cancelKeys.issue(relay, minor);
     const address = peerText(socket);
     const login = { id: this.#nextId++, database, user, application_name, tls: channel.tls, cluster, profile };
     const session = new Session(socket, framer, outbox, login, {
@@ -238,9 +243,11 @@ export class Listener implements PortsOwner {
     return cluster;
   }
 
-  #refuse(socket: Socket, error: unknown): void {
+  #refuse(channel: StartupChannel, error: unknown): void {
+    const { socket } = channel;
     // It was told that its time is over.
-    if (socket.writableEnded) return;
+    if (channel.isRefused) return;
+    channel.isRefused = true;
     if (error instanceof StartupAborted) {
       socket.destroy();
       return;
@@ -248,13 +255,18 @@ export class Listener implements PortsOwner {
     const refusal = error instanceof PgError ? error : pgError('internal', errorText(error));
     refusal.severity = 'FATAL';
     this.#context.loginFailed(peerText(socket), refusal);
-    socket.end(errorResponse(refusal));
+    // Amid a handshake words would be taken for a part of it.
+    if (channel.isShakingHands) socket.destroy();
+    else socket.end(errorResponse(refusal));
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 }
 
 /** Milliseconds between two words about clients that cannot be let in. */
 const UNACCEPTED_TOLD_MS = 10_000;
+
+/** What clients of a Unix socket are offered. */
+const NO_ENCRYPTION: EncryptionOffer = { gate: undefined, isRequired: false };
 
 /** Milliseconds for a refused client to read why. */
 const LINGER_MS = 2000;

@@ -1,14 +1,16 @@
 /** From a new socket to a logged-in client: startup packets, password exchange, welcome. Everything before is bounded. */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { type ProvenKeys, SCRAM_SHA_256, ScramError, ScramServer } from '../auth/scram.ts';
+import { endPointHash } from '../auth/binding.ts';
+import { type ProvenKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
-import { PgError, pgError } from '../errors.ts';
+import { errorText, PgError, pgError } from '../errors.ts';
+import type { Gate, Secured } from '../net/gate.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
 import type { TlsFacts } from '../net/tls.ts';
 import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
-import { AUTHENTICATION, FRONTEND, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
+import { AUTHENTICATION, FRONTEND, NEWEST_MINOR, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
 
 /** How a client proves who it is. */
 export type AuthType = 'trust' | 'md5' | 'scram-sha-256';
@@ -38,6 +40,16 @@ export interface Account {
 export interface StartupRequest {
   readonly kind: 'startup';
   readonly parameters: ReadonlyMap<string, string>;
+  /** The protocol agreed on is 3 and this. */
+  readonly minor: number;
+}
+
+/** What clients are offered. */
+export interface EncryptionOffer {
+  /** Undefined for no encryption. */
+  readonly gate: Gate | undefined;
+  /** Whether nobody logs in without. */
+  readonly isRequired: boolean;
 }
 
 /** A CancelRequest, instead of a login. */
@@ -46,6 +58,9 @@ export interface CancelRequest {
   readonly pid: number;
   readonly secret: Buffer;
 }
+
+/** The first byte of TLS: a record of a handshake. */
+const TLS_HANDSHAKE = 0x16;
 
 /** The client went away before it asked for anything. */
 export class StartupAborted extends Error {}
@@ -56,8 +71,15 @@ export class StartupChannel {
   tls: TlsFacts | undefined;
   /** Where the client comes from; undefined for a Unix socket. */
   readonly address: string | undefined;
+  /** The hash of the certificate that the client was shown, which SCRAM can be bound to. */
+  binding: Buffer | undefined;
+  /** Why the client's certificate does not count, if it has shown one that does not. */
+  doubt: string | undefined;
+  isShakingHands = false;
+  /** The client was told why it may not come in. */
+  isRefused = false;
   readonly #reader: MessageReader;
-  readonly #socket: Socket;
+  #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);
   #wake: (() => void) | undefined;
   #ended: string | undefined;
@@ -65,12 +87,47 @@ export class StartupChannel {
   readonly #onData = (chunk: Buffer) => this.#data(chunk);
 
   constructor(socket: Socket, framer: Framer) {
-    this.#socket = socket;
     this.address = socket.remoteAddress;
     this.#reader = new MessageReader(framer);
-    socket.on('data', this.#onData);
-    socket.on('error', error => this.#end(error.message));
-    socket.on('close', () => this.#end('the client closed the connection'));
+    this.#socket = this.#listen(socket);
+  }
+
+  /** Another one once the connection is encrypted. */
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  /** Whether more has come than packets that were asked for. */
+  get isAhead(): boolean {
+    return this.#bytes.length > 0;
+  }
+
+  /** Whether the first byte that comes begins a TLS handshake: no packet is as long as that would make it. */
+  async beginsTls(): Promise<boolean> {
+    while (this.#bytes.length === 0 && this.#ended === undefined) await this.#more();
+    return this.#bytes[0] === TLS_HANDSHAKE;
+  }
+
+  /**
+   * Goes on encrypted. What has come already begins the handshake.
+   * @throws PgError it failed
+   */
+  async encrypt(gate: Gate): Promise<Secured> {
+    const socket = this.#socket;
+    socket.off('data', this.#onData);
+    socket.pause();
+    if (this.isAhead) socket.unshift(this.#bytes);
+    this.#bytes = Buffer.alloc(0);
+    this.isShakingHands = true;
+    const secured = await gate.secure(socket).catch((error: unknown) => {
+      throw pgError('tls_failed', errorText(error));
+    });
+    this.isShakingHands = false;
+    this.#socket = this.#listen(secured.socket);
+    this.tls = secured.tls;
+    this.binding = secured.shown === undefined ? undefined : endPointHash(secured.shown);
+    this.doubt = secured.doubt;
+    return secured;
   }
 
   send(bytes: Buffer): void {
@@ -90,9 +147,7 @@ export class StartupChannel {
         return packet;
       }
       if (this.#ended !== undefined) throw new StartupAborted(this.#ended);
-      await new Promise<void>(resolve => {
-        this.#wake = resolve;
-      });
+      await this.#more();
     }
   }
 
@@ -118,6 +173,19 @@ export class StartupChannel {
     this.#socket.resume();
   }
 
+  #listen<Some extends Socket>(socket: Some): Some {
+    socket.on('data', this.#onData);
+    socket.on('error', error => this.#end(error.message));
+    socket.on('close', () => this.#end('the client closed the connection'));
+    return socket;
+  }
+
+  #more(): Promise<void> {
+    return new Promise(resolve => {
+      this.#wake = resolve;
+    });
+  }
+
   #data(chunk: Buffer): void {
     if (this.#inPackets) {
       this.#bytes = Buffer.concat([this.#bytes, chunk]);
@@ -135,32 +203,53 @@ export class StartupChannel {
 }
 
 /**
- * Reads packets up to the StartupMessage or CancelRequest; answers requests for encryption with 'N', once each.
+ * Reads packets up to the StartupMessage or CancelRequest, and encrypts the connection where that is asked for and
+ * offered; GSSAPI is not. Each may be asked for once.
  * @throws PgError a packet that PostgreSQL would refuse; StartupAborted the client left
  */
-export async function readStartup(channel: StartupChannel): Promise<StartupRequest | CancelRequest> {
+export async function readStartup(
+  channel: StartupChannel,
+  { gate, isRequired }: EncryptionOffer,
+): Promise<StartupRequest | CancelRequest> {
   const answered = new Set<number>();
+  if (gate !== undefined && (await channel.beginsTls())) {
+    const { named } = await channel.encrypt(gate);
+    if (!named) throw pgError('protocol_violation', 'direct TLS needs the protocol "postgresql" in ALPN');
+    answered.add(REQUEST.ssl).add(REQUEST.gss);
+  }
   for (;;) {
     const packet = await channel.packet();
     const code = packet.readInt32BE(0);
-    if ((code === REQUEST.ssl || code === REQUEST.gss) && !answered.has(code)) {
+    if (code === REQUEST.ssl && !answered.has(code) && gate !== undefined) {
+      // Somebody on the way may have put it there, for it to count as the client's own (CVE-2021-23214).
+      if (channel.isAhead) throw pgError('protocol_violation', 'received unencrypted data after SSL request');
+      answered.add(REQUEST.ssl).add(REQUEST.gss);
+      channel.send(Buffer.from('S'));
+      await channel.encrypt(gate);
+    } else if ((code === REQUEST.ssl || code === REQUEST.gss) && !answered.has(code)) {
       answered.add(code);
       channel.send(Buffer.from('N'));
     } else if (code === REQUEST.cancel) {
       if (packet.length < 12) throw pgError('protocol_violation', 'invalid length of cancel request');
       return { kind: 'cancel', pid: packet.readInt32BE(4), secret: Buffer.from(packet.subarray(8)) };
-    } else return { kind: 'startup', parameters: startupParameters(channel, packet, code) };
+    } else {
+      const request = startupRequest(channel, packet, code);
+      if (isRequired && channel.tls === undefined) throw pgError('tls_required');
+      if (channel.doubt !== undefined) throw pgError('client_certificate_refused', channel.doubt);
+      return request;
+    }
   }
 }
 
-function startupParameters(channel: StartupChannel, packet: Buffer, code: number): Map<string, string> {
+function startupRequest(channel: StartupChannel, packet: Buffer, code: number): StartupRequest {
   const major = code >>> 16;
-  const minor = code & 0xffff;
-  if (major !== PROTOCOL_3_0 >>> 16) throw pgError('unsupported_protocol', `${major}.${minor}`);
+  const asked = code & 0xffff;
+  if (major !== PROTOCOL_3_0 >>> 16) throw pgError('unsupported_protocol', `${major}.${asked}`);
   const parameters = parsePairs(packet);
   const options = [...parameters.keys()].filter(name => name.startsWith('_pq_.'));
-  if (minor > 0 || options.length > 0) channel.send(negotiateProtocolVersion(options));
-  return parameters;
+  const minor = Math.min(asked, NEWEST_MINOR);
+  if (minor < asked || options.length > 0) channel.send(negotiateProtocolVersion(minor, options));
+  return { kind: 'startup', parameters, minor };
 }
 
 function parsePairs(packet: Buffer): Map<string, string> {
@@ -218,14 +307,19 @@ async function authenticateScram(
   password: string | undefined,
   keys: KeyCache,
 ): Promise<ProvenKeys | undefined> {
-  channel.send(authentication(AUTHENTICATION.sasl, Buffer.from(`${SCRAM_SHA_256}\0\0`)));
+  const hash = channel.binding;
+  const offered = hash === undefined ? [SCRAM_SHA_256] : [SCRAM_SHA_256_PLUS, SCRAM_SHA_256];
+  channel.send(authentication(AUTHENTICATION.sasl, Buffer.from(`${offered.join('\0')}\0\0`)));
   const initial = await passwordMessage(channel);
   const nameEnd = initial.indexOf(0);
   const mechanism = initial.toString('latin1', 0, Math.max(0, nameEnd));
-  if (mechanism !== SCRAM_SHA_256) throw pgError('protocol_violation', 'client selected an invalid SASL mechanism');
+  if (!offered.includes(mechanism)) throw pgError('protocol_violation', 'client selected an invalid SASL mechanism');
   const length = initial.length >= nameEnd + 5 ? initial.readInt32BE(nameEnd + 1) : -1;
   if (length !== initial.length - nameEnd - 5) throw pgError('protocol_violation', 'invalid SASL initial response');
-  const server = new ScramServer(await keys.verifier(user, password), scramNonce());
+  const server = new ScramServer(await keys.verifier(user, password), scramNonce(), {
+    hash,
+    isUsed: mechanism === SCRAM_SHA_256_PLUS,
+  });
   try {
     channel.send(authentication(AUTHENTICATION.saslContinue, server.first(initial.subarray(nameEnd + 5))));
     const final = server.final(await passwordMessage(channel));

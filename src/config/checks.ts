@@ -1,6 +1,5 @@
 /** Rules between several keys of the file, which no type can state: PgCat's, and those whose breach made PgCat panic. */
-import { readFileSync } from 'node:fs';
-import { errorText } from '../errors.ts';
+import { checkEncryption } from './encryption.ts';
 import { SERVER_FIELDS } from './pool.ts';
 import { isTable, type KeyPath, type Notice, type Table, tablesIn } from './toml.ts';
 
@@ -14,27 +13,12 @@ export function checkRules(file: Table): Notice[] {
   const problems: Notice[] = [];
   const report: Report = (path, message) => problems.push({ path, message });
   const general = isTable(file.general) ? file.general : {};
-  checkTls(general, report);
+  checkEncryption(general, file.pools, report);
   if (Array.isArray(general.host) && general.host.length === 0 && !('unix_socket_dir' in general)) {
     report(['general', 'host'], 'has no address, and there is no unix_socket_dir: nobody could connect');
   }
   for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, name, report);
   return problems;
-}
-
-function checkTls(general: Table, report: Report): void {
-  if ('tls_certificate' in general && !('tls_private_key' in general)) {
-    report(['general', 'tls_certificate'], 'needs tls_private_key beside it');
-  }
-  for (const key of ['tls_certificate', 'tls_private_key']) {
-    const file = general[key];
-    if (typeof file !== 'string' || file === '') continue;
-    try {
-      readFileSync(file);
-    } catch (thrown) {
-      report(['general', key], `names a file that cannot be read: ${errorText(thrown)}`);
-    }
-  }
 }
 
 function checkPool(pool: Table, name: string, report: Report): void {

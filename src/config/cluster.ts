@@ -1,4 +1,5 @@
 /** What one cluster, a pool and one of its users, runs with: the file's settings after inheritance. */
+import { type ServerAuthMethod, type ServerTlsSettings, serverTls } from './encryption.ts';
 import { type Limits, limitsOf } from './limits.ts';
 import type { Config, PoolConfig } from './schema.ts';
 
@@ -53,6 +54,9 @@ export interface ShardSettings {
 
 /** Everything a cluster runs with. Times are milliseconds unless said. */
 export interface ClusterSettings {
+  readonly server_tls: ServerTlsSettings;
+  /** Undefined for any. */
+  readonly server_require_auth: readonly ServerAuthMethod[] | undefined;
   /** What clients connect to: the name of the pool. */
   readonly database: string;
   readonly username: string;
@@ -185,6 +189,8 @@ export function settingsOf(
     catalog_ttl: pool.catalog_ttl,
     limits: limitsOf(general, pool, user),
     shards: shardsOf(pool),
+    server_tls: serverTls(general, pool),
+    server_require_auth: pool.server_require_auth ?? general.server_require_auth,
   };
 }
 

@@ -1,5 +1,6 @@
 /** The [general] section: where pglynx listens, and what every pool starts from. */
 import * as z from 'zod';
+import { clientEncryption, serverEncryption } from './encryption.ts';
 import { generalLimits } from './limits.ts';
 import { generalLogins } from './logins.ts';
 import {
@@ -152,24 +153,8 @@ const network = {
     reload: 'live',
     description: 'How often remembered names are looked up again.',
   }),
-  tls_certificate: text().optional().register(settingInfo, {
-    reload: 'live',
-    unset: 'no TLS',
-    description: 'File with the certificate shown to clients; turns TLS for clients on.',
-  }),
-  tls_private_key: text().optional().register(settingInfo, {
-    reload: 'live',
-    unset: 'no TLS',
-    description: 'File with the key of `tls_certificate`.',
-  }),
-  server_tls: z.boolean().default(false).register(settingInfo, {
-    reload: 'live',
-    description: 'Ask servers for TLS.',
-  }),
-  verify_server_certificate: z.boolean().default(false).register(settingInfo, {
-    reload: 'live',
-    description: 'Refuse servers whose certificate does not check out.',
-  }),
+  ...clientEncryption,
+  ...serverEncryption,
 };
 
 const limits = {

@@ -1,4 +1,5 @@
 /** Settings that do nothing in the company they are in: each is told of once, at the start. */
+import { idleEncryption } from './encryption.ts';
 import type { Config } from './schema.ts';
 import { type Notice, type Table, tablesIn } from './toml.ts';
 
@@ -13,7 +14,7 @@ const SHARDED: readonly string[] = ['automatic_sharding_key', 'sharding_key_rege
 
 /** One notice for each key of `file` that asks for something and gets nothing; `config` is what `file` means. */
 export function idleKeys(file: Table, config: Config): Notice[] {
-  return tablesIn(file.pools).flatMap(([name, written]) => {
+  const pools = tablesIn(file.pools).flatMap(([name, written]) => {
     const pool = config.pools[name];
     if (pool === undefined) return [];
     const parsed = pool.query_parser_enabled
@@ -28,4 +29,5 @@ export function idleKeys(file: Table, config: Config): Notice[] {
       message: `has no effect without ${missing}`,
     }));
   });
+  return [...pools, ...idleEncryption(file)];
 }

@@ -1,5 +1,6 @@
 /** The [pools.NAME] sections with their users, shards and servers. */
 import * as z from 'zod';
+import { poolEncryption } from './encryption.ts';
 import { poolLimits, userLimits } from './limits.ts';
 import { AUTH_TYPES, poolLogins } from './logins.ts';
 import { pluginsSchema } from './plugins.ts';
@@ -347,6 +348,7 @@ export const poolSchema = z.strictObject({
   ...sharding,
   ...poolLogins,
   ...poolLimits,
+  ...poolEncryption,
   plugins: pluginsSchema.optional().register(settingInfo, {
     reload: 'pools',
     unset: '[plugins]',

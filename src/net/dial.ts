@@ -23,7 +23,8 @@ export interface DialTarget {
   readonly host: string;
   readonly port: number;
   readonly keepalive: KeepAlive;
-  readonly encryption: Encryption | undefined;
+  /** Undefined for none. Throws when its certificates cannot be read. */
+  readonly encryption: (() => Encryption) | undefined;
 }
 
 /** All reads land here one after another and are copied out at once, so a read allocates its own size only. */
@@ -58,7 +59,8 @@ export class Line {
  * @throws Error the server cannot be reached, or its encryption is not what is asked for
  */
 export async function dial(target: DialTarget, signal: AbortSignal): Promise<Line> {
-  const { encryption, host } = target;
+  const { host } = target;
+  const encryption = target.encryption?.();
   // As in libpq, a Unix socket is never encrypted.
   if (encryption === undefined || isDirectory(host)) {
     const onread = {

@@ -3,8 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
+import type { ServerTlsSettings } from '../config/encryption.ts';
 import { type PgError, pgError } from '../errors.ts';
 import { addressText } from '../net/address.ts';
+import type { Encryption } from '../net/dial.ts';
 import type { KeepAlive } from '../net/keepalive.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
@@ -38,6 +40,8 @@ export interface ClusterContext {
   readonly profiles: ProfileCatalog;
   readonly log: ClusterLog;
   readonly keepalive: () => KeepAlive;
+  /** How to encrypt, with the certificates as they were read last. Throws when they cannot be. */
+  encryption(settings: ServerTlsSettings): Encryption;
   readonly ledger: Ledger;
 }
 
@@ -280,7 +284,11 @@ export class Cluster implements PoolOwner<Pool> {
     return {
       host,
       port,
-      encryption: undefined,
+      require_auth: this.settings.server_require_auth,
+      encryption:
+        this.settings.server_tls.mode === 'disable'
+          ? undefined
+          : () => this.context.encryption(this.settings.server_tls),
       identity: { user: server_username, password, proven, database, settings },
       startup,
       keys: this.context.keys,

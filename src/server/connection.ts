@@ -207,7 +207,7 @@ export class ServerConnection {
     if (this.#state !== 'ready') return;
     this.queue.endanger();
     const { encryption } = this.options;
-    const server = { ...this.options, encryption: this.tls && encryption && demanded(encryption) };
+    const server = { ...this.options, encryption: this.tls && encryption && (() => demanded(encryption())) };
     this.#cancels.send(server, this.pid, this.#secret, failure =>
       // A cancel whose fate is unknown could still hit the next statement: this connection must not see one.
       this.close(`a cancel request could not be settled: ${failure}`),
@@ -271,13 +271,13 @@ export class ServerConnection {
   }
 
   async #logIn({ binding }: Line, late: AbortSignal): Promise<this> {
-    const { identity, keys, startup } = this.options;
+    const { identity, keys, startup, require_auth } = this.options;
     const reader = new MessageReader(this.#framer);
     this.#reader = reader;
     late.addEventListener('abort', () => this.close(errorText(late.reason)));
     const send = (bytes: Buffer) => this.#outbox.push(bytes);
     try {
-      const welcome = await logIn({ reader, send, binding }, identity, keys);
+      const welcome = await logIn({ reader, send, binding, require_auth }, identity, keys);
       if (this.#state === 'closed') throw new Error('closed during login');
       this.#reader = undefined;
       this.pid = welcome.pid;

@@ -1,10 +1,19 @@
 /** Logs in to a server: the startup packet, whatever password exchange it asks for, and its first ReadyForQuery. */
-import { type ProvenKeys, SCRAM_SHA_256, ScramClient, ScramError, type ScramKeys } from '../auth/scram.ts';
+import {
+  type ProvenKeys,
+  SCRAM_SHA_256,
+  SCRAM_SHA_256_PLUS,
+  ScramClient,
+  ScramError,
+  type ScramKeys,
+} from '../auth/scram.ts';
 import { type KeyCache, md5Response, passwordKind, scramNonce } from '../auth/secret.ts';
+import type { ServerAuthMethod } from '../config/encryption.ts';
 import type { Message, MessageReader } from '../net/messages.ts';
 import { errorFields } from '../wire/backend.ts';
 import { message, password, saslInitial, startupMessage } from '../wire/frontend.ts';
 import { AUTHENTICATION, BACKEND } from '../wire/protocol.ts';
+import { methodRefusal, mustBind } from './methods.ts';
 
 /** Who logs in where. */
 export interface ServerIdentity {
@@ -48,6 +57,8 @@ export interface LoginChannel {
   send(bytes: Buffer): void;
   /** The hash of the server's certificate, on an encrypted connection that has one. */
   readonly binding: Buffer | undefined;
+  /** Ways to log in that are allowed; undefined for all. */
+  readonly require_auth: readonly ServerAuthMethod[] | undefined;
 }
 
 /**
@@ -58,12 +69,15 @@ export async function logIn(channel: LoginChannel, identity: ServerIdentity, key
   const { user, database, settings } = identity;
   channel.send(startupMessage([['user', user], ['database', database], ...settings]));
   const parameters = new Map<string, string>();
+  let isAsked = false;
   let pid = 0;
   let secret: Buffer = Buffer.alloc(4);
   for (;;) {
     const { type, body } = await channel.reader.next();
     switch (type) {
       case BACKEND.authentication:
+        checkMethod(body.readInt32BE(0), channel, isAsked);
+        isAsked = true;
         await authenticate(channel, body, identity, keys);
         break;
       case BACKEND.parameterStatus: {
@@ -86,6 +100,14 @@ export async function logIn(channel: LoginChannel, identity: ServerIdentity, key
         throw new ServerLoginError(`unexpected message of type ${type} during login`, '08P01');
     }
   }
+}
+
+/** A server that has asked for one thing may only be content with it. */
+function checkMethod(code: number, { require_auth }: LoginChannel, isAsked: boolean): void {
+  if (isAsked && code === AUTHENTICATION.ok) return;
+  if (isAsked) throw impossible('the server asks for a second proof');
+  const refusal = methodRefusal(code, require_auth);
+  if (refusal !== undefined) throw impossible(refusal);
 }
 
 async function authenticate(channel: LoginChannel, body: Buffer, identity: ServerIdentity, keys: KeyCache) {
@@ -123,12 +145,19 @@ function provenKeys(proven: ProvenKeys, salt: Buffer, iterations: number): Scram
 }
 
 async function scram(channel: LoginChannel, mechanisms: Buffer, derive: Derive): Promise<void> {
-  if (!mechanisms.toString().split('\0').includes(SCRAM_SHA_256)) {
-    throw impossible('the server offers no SASL mechanism that is supported');
+  const offered = mechanisms.toString().split('\0');
+  const binding = {
+    hash: channel.binding,
+    isUsed: channel.binding !== undefined && offered.includes(SCRAM_SHA_256_PLUS),
+  };
+  const mechanism = binding.isUsed ? SCRAM_SHA_256_PLUS : SCRAM_SHA_256;
+  if (!offered.includes(mechanism)) throw impossible('the server offers no SASL mechanism that is supported');
+  if (!binding.isUsed && mustBind(channel.require_auth)) {
+    throw impossible('server_require_auth asks for channel binding, and the server or its connection has none');
   }
   try {
-    const client = new ScramClient(scramNonce());
-    channel.send(password(saslInitial(SCRAM_SHA_256, client.first())));
+    const client = new ScramClient(scramNonce(), binding);
+    channel.send(password(saslInitial(mechanism, client.first())));
     const { salt, iterations } = client.serverFirst(await saslData(channel, AUTHENTICATION.saslContinue));
     channel.send(password(client.final(await derive(salt, iterations))));
     if (!client.verify(await saslData(channel, AUTHENTICATION.saslFinal))) {

@@ -1,5 +1,6 @@
 /** How to reach a server and log in. */
 import type { KeyCache } from '../auth/secret.ts';
+import type { ServerAuthMethod } from '../config/encryption.ts';
 import type { Encryption } from '../net/dial.ts';
 import type { KeepAlive } from '../net/keepalive.ts';
 import type { ServerIdentity } from './login.ts';
@@ -10,7 +11,9 @@ export interface ConnectOptions {
   readonly host: string;
   readonly port: number;
   /** Undefined for none. */
-  readonly encryption: Encryption | undefined;
+  readonly encryption: (() => Encryption) | undefined;
+  /** Ways to log in that are allowed; undefined for all. */
+  readonly require_auth: readonly ServerAuthMethod[] | undefined;
   readonly identity: ServerIdentity;
   /** The profile that {@link ServerIdentity.settings} make. */
   readonly startup: SettingsProfile;

@@ -36,10 +36,10 @@ export function parameterStatus(name: string, value: string): Buffer {
   return message(BACKEND.parameterStatus, Buffer.from(`${name}\0${value}\0`));
 }
 
-/** NegotiateProtocolVersion: 3.0 is the newest version served, and these `_pq_.` options are not known. */
-export function negotiateProtocolVersion(options: readonly string[]): Buffer {
+/** NegotiateProtocolVersion: what is spoken is 3 and this, and these `_pq_.` options are not known. */
+export function negotiateProtocolVersion(minor: number, options: readonly string[]): Buffer {
   const head = Buffer.alloc(8);
-  head.writeInt32BE(PROTOCOL_3_0, 0);
+  head.writeInt32BE(PROTOCOL_3_0 + minor, 0);
   head.writeInt32BE(options.length, 4);
   return message(BACKEND.negotiateProtocolVersion, Buffer.concat([head, ...options.map(o => Buffer.from(`${o}\0`))]));
 }

@@ -56,6 +56,9 @@ export const REQUEST = {
 /** Protocol 3.0 as the startup packet spells it: major in the upper half, minor in the lower. */
 export const PROTOCOL_3_0 = 196608;
 
+/** The newest minor version that is spoken with clients: from 3.2 on cancel keys are long. */
+export const NEWEST_MINOR = 2;
+
 /** Authentication request codes inside an `R` message. */
 export const AUTHENTICATION = {
   ok: 0,

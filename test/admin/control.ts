@@ -3,8 +3,10 @@
 import type { ClientView, ControlPlane } from '../../src/admin/control.ts';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { clusterSettings } from '../../src/config/cluster.ts';
+import type { ServerTlsSettings } from '../../src/config/encryption.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { settingRows } from '../../src/config/rows.ts';
+import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import type { Pool } from '../../src/pool/pool.ts';
@@ -67,6 +69,7 @@ export class TestControl implements ControlPlane {
       profiles: new ProfileCatalog(),
       log,
       keepalive: () => SYSTEM_KEEPALIVE,
+      encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: this.ledger,
     };
     this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));

@@ -2,7 +2,7 @@
 import { connect, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { ScramClient } from '../../src/auth/scram.ts';
+import { type ScramBinding, ScramClient } from '../../src/auth/scram.ts';
 import { KeyCache, md5Response, scramNonce } from '../../src/auth/secret.ts';
 import { endpoint } from '../../src/net/address.ts';
 import { breakOff } from '../chaos/proxy.ts';
@@ -23,6 +23,14 @@ export interface Login {
   readonly parameters?: Readonly<Record<string, string>>;
   /** The protocol version to ask for; 3.0 when absent. */
   readonly protocol?: number;
+  /** SCRAM with channel binding, or with a lie about it. */
+  readonly scram?: ScramChoice;
+}
+
+/** The mechanism to choose, and how to stand to channel binding. */
+export interface ScramChoice {
+  readonly mechanism: string;
+  readonly binding: ScramBinding;
 }
 
 /** How long a read waits, unless the call says otherwise, before the test fails with what has come until then. */
@@ -84,6 +92,19 @@ export class RawClient {
     return new RawClient(socket);
   }
 
+  /** One over a socket that is open, an encrypted one say. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
+  /** Hands out the socket, of which nothing must have been read ahead: what comes now is for somebody else. */
+  release(): Socket {
+    if (this.#unread_bytes > 0) this.#fail('nothing', []);
+    this.#socket.removeAllListeners('data');
+    this.#socket.pause();
+    return this.#socket;
+  }
+
   /** A connection that is logged in, by trust, cleartext, MD5 or SCRAM as the server asks. Throws {@link LoginError}. */
   static async connect(options: Address & Login): Promise<RawClient> {
     const client = await RawClient.open(options);
@@ -97,16 +118,16 @@ export class RawClient {
   }
 
   /** Sends the startup packet and answers until ReadyForQuery. Throws {@link LoginError}. */
-  async login({ user, database, password = '', parameters = {}, protocol }: Login): Promise<void> {
+  async login({ user, database, password = '', parameters = {}, protocol, scram: choice }: Login): Promise<void> {
     this.send(frontend.startup({ user, ...(database === undefined ? {} : { database }), ...parameters }, protocol));
-    const scram = new ScramClient(scramNonce());
+    const scram = new ScramClient(scramNonce(), choice?.binding);
     for (;;) {
       const message = await this.message();
       this.greeting.push(message);
       const decoded = decode(message);
       if (decoded.name === 'ReadyForQuery') return;
       if (decoded.name === 'ErrorResponse') throw new LoginError(decoded.fields);
-      const answer = await answerTo(decoded, user, password, scram);
+      const answer = await answerTo(decoded, user, password, scram, choice?.mechanism);
       if (answer !== undefined) this.send(answer);
     }
   }
@@ -308,6 +329,7 @@ async function answerTo(
   user: string,
   password: string,
   scram: ScramClient,
+  mechanism = 'SCRAM-SHA-256',
 ): Promise<Buffer | undefined> {
   switch (request.name) {
     case 'AuthenticationCleartextPassword':
@@ -315,7 +337,7 @@ async function answerTo(
     case 'AuthenticationMD5Password':
       return frontend.password(md5Response(user, password, request.salt) ?? '');
     case 'AuthenticationSASL':
-      return frontend.saslInitialResponse('SCRAM-SHA-256', scram.first());
+      return frontend.saslInitialResponse(mechanism, scram.first());
     case 'AuthenticationSASLContinue': {
       const { salt, iterations } = scram.serverFirst(request.data);
       return frontend.saslResponse(scram.final(await keys.keys(password, salt, iterations)));

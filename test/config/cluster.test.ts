@@ -77,6 +77,8 @@ test('the shortest file takes every default', () => {
       shards: [
         { number: 0, database: 'postgres', servers: [{ host: '10.0.0.1', port: 5432, role: 'primary', weight: 1 }] },
       ],
+      server_tls: { mode: 'disable', ca: undefined, certificate: undefined, private_key: undefined },
+      server_require_auth: undefined,
     },
   ]);
 });

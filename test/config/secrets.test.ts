@@ -70,11 +70,3 @@ test('a password file that is missing, empty or beside a password is a mistake',
     '9:17: pools.db.users.0.password_file: stands beside password; only one of them may be given',
   ]);
 });
-
-test('TLS files that cannot be read are mistakes', () => {
-  const key = join(folder, 'none.key');
-  const text = afterLine(1, `tls_certificate = '${file('cert', 'x')}'`, `tls_private_key = '${key}'`);
-  assert.deepEqual(mistakes(text), [
-    `3:19: general.tls_private_key: names a file that cannot be read: ENOENT: no such file or directory, open '${key}'`,
-  ]);
-});

@@ -5,7 +5,9 @@ import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { clusterSettings } from '../../src/config/cluster.ts';
+import type { ServerTlsSettings } from '../../src/config/encryption.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { type Candidate, choose, type LoadBalancingMode } from '../../src/pool/balancer.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
@@ -180,6 +182,7 @@ servers = [${lines.join(', ')}]`;
       profiles: new ProfileCatalog(),
       log,
       keepalive: () => SYSTEM_KEEPALIVE,
+      encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: new Ledger(),
     };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { type ClusterSettings, clusterSettings } from '../../src/config/cluster.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
@@ -39,6 +40,7 @@ export class TestReader implements AsyncDisposable {
           warn: (_fields, text) => this.warnings.push(text),
         },
         keepalive: () => SYSTEM_KEEPALIVE,
+        encryption: settings => new Credentials().encryption(settings),
         ledger: new Ledger(),
       },
     );

@@ -92,33 +92,46 @@ suite('encryption', () => {
 });
 
 suite('the protocol version', () => {
-  test('3.2 and above, and options of the protocol, are negotiated down exactly once', async () => {
-    for (const [protocol, parameters] of [
-      [frontend.PROTOCOL_3_2, {}],
-      [0x3270f, {}],
-      [frontend.PROTOCOL_3_0, { '_pq_.command_of_tomorrow': 'on' }],
-      [frontend.PROTOCOL_3_2, { '_pq_.b': '', '_pq_.a': '1', application_name: 'new' }],
+  test('above 3.2, and options of the protocol, are negotiated down exactly once', async () => {
+    const { PROTOCOL_3_0, PROTOCOL_3_2 } = frontend;
+    for (const [protocol, agreed, parameters] of [
+      [0x30003, PROTOCOL_3_2, {}],
+      [0x3270f, PROTOCOL_3_2, {}],
+      [PROTOCOL_3_0, PROTOCOL_3_0, { '_pq_.command_of_tomorrow': 'on' }],
+      [PROTOCOL_3_2, PROTOCOL_3_2, { '_pq_.b': '', '_pq_.a': '1', application_name: 'new' }],
     ] as const) {
       const client = await RawClient.connect({ port: proxy.port, ...LOGIN, protocol, parameters });
       const [first, ...others] = client.greeting.map(decode);
       assert.ok(first.name === 'NegotiateProtocolVersion');
+      // libpq wants to see the major version, too.
+      assert.equal(first.newest, agreed);
       assert.deepEqual(
         first.unknown,
         Object.keys(parameters).filter(name => name.startsWith('_pq_.')),
       );
       assert.ok(!others.some(({ name }) => name === 'NegotiateProtocolVersion'));
-      assert.equal(client.secret.length, 4);
+      assert.equal(client.secret.length, agreed === PROTOCOL_3_2 ? 32 : 4);
       assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
       await client.close();
     }
   });
 
-  test('3.0 is offered with its major version, which libpq wants to see', async () => {
+  test('3.2 is not negotiated, and its long key cancels', async () => {
     const client = await RawClient.connect({ port: proxy.port, ...LOGIN, protocol: frontend.PROTOCOL_3_2 });
-    const first = decode(client.greeting[0]);
+    assert.ok(!names(client.greeting).includes('NegotiateProtocolVersion'));
+    assert.equal(client.secret.length, 32);
+    client.send(frontend.query('SELECT pg_sleep(30)'));
+    await eventually('it sleeps', async () =>
+      (await cluster.activity()).some(({ query, state }) => state === 'active' && query.includes('pg_sleep(30)')),
+    );
+    const off = { pid: client.pid, secret: client.secret.subarray(0, 4) };
+    const request = await RawClient.open({ port: proxy.port });
+    request.send(frontend.cancelRequest(off.pid, off.secret));
+    await request.untilClosed();
+    request.destroy();
+    await cancel({ port: proxy.port }, client);
+    assert.equal(errorOf(await client.ready())?.code, '57014');
     await client.close();
-    assert.ok(first.name === 'NegotiateProtocolVersion');
-    assert.equal(first.newest, frontend.PROTOCOL_3_0);
   });
 
   test('3.0 is not negotiated, and others are refused', async () => {
