@@ -24,7 +24,7 @@ export class Cancels {
 
   /** Calls back when a statement that goes on is to be canceled once more: a server takes no notice before it has begun. */
   later(callback: () => void): void {
-    setTimeout(callback, AGAIN_MS).unref();
+    this.whenSettled(() => setTimeout(callback, AGAIN_MS).unref());
   }
 
   /** Calls back when none is under way any more: now, if none is. */
