@@ -58,7 +58,7 @@ export class Autoreload {
     else if (seen === this.#changing) return this.#reload();
     else {
       this.#changing = seen;
-      return this.#arm(Math.min(REST_MS, this.#owner.interval_ms() ?? REST_MS));
+      return this.#arm(REST_MS);
     }
     this.#arm();
   }
