@@ -56,6 +56,8 @@ const MAINTAIN_MS = 1000;
 /** Milliseconds at the end for statements that are canceled, and for clients to read why they are disconnected. */
 const CANCEL_MS = 5000;
 const FAREWELL_MS = 500;
+/** Why there is nothing to reload any more. */
+const STOPPED = 'the pooler is shutting down';
 
 /** Makes a proxy of a configuration; it does nothing until it is started. */
 export function createProxy(loaded: LoadedConfig, options: ProxyOptions): PgProxy {
@@ -185,7 +187,7 @@ export class PgProxy implements ControlPlane {
   }
 
   async #reload(): Promise<string[]> {
-    if (this.#stopping !== undefined) throw new Error('the pooler is shutting down');
+    if (this.#stopping !== undefined) throw new Error(STOPPED);
     const before = this.#loaded;
     const read_at = await this.#autoreload.look();
     // What can fail comes first.
@@ -263,6 +265,7 @@ export class PgProxy implements ControlPlane {
   }
 
   async #stop(): Promise<void> {
+    await this.#reloads.settled();
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     this.#autoreload.stop();
     this.#listener?.close(pgError('cannot_connect_now'));

@@ -3,6 +3,7 @@ export class Reloads<Result> {
   readonly #reload: () => Promise<Result>;
   #running: Promise<unknown>;
   #next: Promise<Result> | undefined;
+  #isUnderWay = false;
 
   /** The first begins when `ready` is settled. */
   constructor(reload: () => Promise<Result>, ready: Promise<unknown>) {
@@ -19,10 +20,18 @@ export class Reloads<Result> {
     return this.#next;
   }
 
+  /** Resolves when none is under way. */
+  async settled(): Promise<void> {
+    if (this.#isUnderWay) await this.#running.catch(() => undefined);
+  }
+
   async #follow(): Promise<Result> {
     await this.#running.catch(() => undefined);
     this.#next = undefined;
-    const reload = this.#reload();
+    this.#isUnderWay = true;
+    const reload = this.#reload().finally(() => {
+      this.#isUnderWay = false;
+    });
     this.#running = reload;
     return reload;
   }

@@ -1,0 +1,204 @@
+/** Settings that a reload applies at once: each of them does, and none is forgotten here. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { SECTIONS } from '../../src/config/schema.ts';
+import { settingsOf } from '../../src/config/setting.ts';
+import { UNBUILT } from '../../src/config/unbuilt.ts';
+import { errorOf } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
+import { RawClient } from '../client/raw.ts';
+import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
+import { ADMIN, configText, TestProxy } from '../proxy/index.ts';
+
+let cluster: TestCluster;
+before(async () => {
+  cluster = await startCluster();
+});
+after(() => cluster?.stop());
+
+type Values = Readonly<Record<string, string | number | boolean>>;
+
+/** One proxy, and what a reload makes of it. */
+class Bench {
+  readonly proxy: TestProxy;
+
+  constructor(proxy: TestProxy) {
+    this.proxy = proxy;
+  }
+
+  /** Reloads with these values in [general], which all change. */
+  async set(general: Values): Promise<void> {
+    this.proxy.rewrite(configText(cluster, { general }));
+    const words = await this.proxy.proxy.reload();
+    for (const key of Object.keys(general)) assert.ok(words.includes(`general.${key}`), `${key}: ${words}`);
+  }
+
+  admin(user: string, password: string): Promise<RawClient> {
+    return RawClient.connect({ port: this.proxy.port, user, password, database: 'pgcat' });
+  }
+
+  /** A file beside the configuration. */
+  file(name: string, text: string): string {
+    const path = join(dirname(this.proxy.path), name);
+    writeFileSync(path, text);
+    return path;
+  }
+
+  /** The pino level at which the last line with this text was logged. */
+  levelOf(text: string): unknown {
+    return this.proxy.log.findLast(({ msg }) => msg === text)?.level;
+  }
+}
+
+const [DEBUG, INFO] = [20, 30];
+
+/** Seconds until the kernel asks whether the other side is there, for each connection of this port. */
+function keepAliveTimers(port: number, side: 'local' | 'remote' = 'local'): number[] {
+  const lines = readFileSync('/proc/net/tcp', 'latin1').split('\n').slice(1);
+  return lines.flatMap(line => {
+    const [, local = '', remote = '', , , timer = ''] = line.trim().split(/\s+/);
+    const [kind, left = ''] = timer.split(':');
+    const isOf = (side === 'local' ? local : remote).endsWith(`:${port.toString(16).toUpperCase().padStart(4, '0')}`);
+    return isOf && kind === '02' ? [Number.parseInt(left, 16) / TICKS_PER_S] : [];
+  });
+}
+
+const TICKS_PER_S = 100;
+
+/** What shows that the value of a setting is in force after a reload, where it was not before. */
+const CHECKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+  log_client_connections: async bench => {
+    await (await bench.proxy.raw()).close();
+    assert.equal(bench.levelOf('Client connected'), DEBUG);
+    await bench.set({ log_client_connections: true });
+    await (await bench.proxy.raw()).close();
+    assert.equal(bench.levelOf('Client connected'), INFO);
+  },
+  log_client_disconnections: async bench => {
+    await bench.set({ log_client_disconnections: true });
+    await (await bench.proxy.raw()).close();
+    await eventually('its end is logged', () => bench.levelOf('Client disconnected') === INFO);
+  },
+  shutdown_timeout: async bench => {
+    await using client = await bench.proxy.raw();
+    await client.query('BEGIN');
+    await bench.set({ shutdown_timeout: 100 });
+    await bench.proxy.proxy.drain();
+    assert.equal(bench.proxy.proxy.client_count, 1);
+  },
+  sigterm: async bench => {
+    assert.equal(bench.proxy.proxy.endsAtSigterm, false);
+    await bench.set({ sigterm: 'immediate' });
+    assert.equal(bench.proxy.proxy.endsAtSigterm, true);
+  },
+  tcp_keepalives_idle: async bench => {
+    if (!existsSync('/proc/net/tcp')) return;
+    const [{ port: serverPort }] = cluster.servers;
+    await bench.set({ tcp_keepalives_idle: 5000 });
+    await using client = await bench.proxy.raw();
+    await eventually('it has the new time', () => keepAliveTimers(bench.proxy.port).some(left_s => left_s > 4000));
+    assert.ok(!keepAliveTimers(serverPort, 'remote').some(left_s => left_s > 4000));
+    // A connection that is opened after the reload.
+    await cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'");
+    await eventually('another is open', async () => {
+      await client.query('SELECT 1');
+      return keepAliveTimers(serverPort, 'remote').some(left_s => left_s > 4000);
+    });
+  },
+  enable_prometheus_exporter: async bench => {
+    const { proxy } = bench;
+    assert.equal(proxy.proxy.metrics_port, undefined);
+    await bench.set({ enable_prometheus_exporter: true, prometheus_exporter_port: 0 });
+    const { ok } = await fetch(`http://127.0.0.1:${proxy.proxy.metrics_port}/livez`);
+    assert.ok(ok);
+  },
+  admin_username: async bench => {
+    await bench.set({ admin_username: 'another' });
+    await assert.rejects(bench.admin(ADMIN.user, ADMIN.password), /28P01/);
+    await (await bench.admin('another', ADMIN.password)).close();
+  },
+  admin_password: async bench => {
+    await bench.set({ admin_password: 'another' });
+    await assert.rejects(bench.admin(ADMIN.user, ADMIN.password), /28P01/);
+    await (await bench.admin(ADMIN.user, 'another')).close();
+  },
+  admin_auth_type: async bench => {
+    await bench.set({ admin_auth_type: 'trust' });
+    await (await bench.admin(ADMIN.user, 'wrong')).close();
+  },
+  stats_username: async bench => {
+    await bench.set({ stats_username: 'looker', stats_password: 'one' });
+    await (await bench.admin('looker', 'one')).close();
+  },
+  stats_password: async bench => {
+    await bench.set({ stats_username: 'looker', stats_password: 'one' });
+    await bench.set({ stats_username: 'looker', stats_password: 'two' }).catch(() => undefined);
+    await assert.rejects(bench.admin('looker', 'one'), /28P01/);
+    await (await bench.admin('looker', 'two')).close();
+  },
+  stats_password_file: async bench => {
+    const file = bench.file('stats', 'from a file');
+    await bench.set({ stats_username: 'looker', stats_password_file: file });
+    await (await bench.admin('looker', 'from a file')).close();
+  },
+  max_message_size: async bench => {
+    await bench.set({ max_message_size: 8192 });
+    await using client = await bench.proxy.raw();
+    client.send(frontend.parse('s', `SELECT '${'x'.repeat(1_000_000)}'`), frontend.sync());
+    assert.equal(errorOf(await client.untilClosed())?.code, '08P01');
+  },
+  client_login_timeout: async bench => {
+    await bench.set({ client_login_timeout: 100 });
+    const silent = await RawClient.open({ port: bench.proxy.port });
+    assert.ok(errorOf(await silent.untilClosed()) !== undefined);
+    silent.destroy();
+  },
+  query_analysis_max_length: async bench => {
+    await using client = await bench.proxy.raw();
+    const explain = async () => JSON.stringify(await client.query(`EXPLAIN ROUTE SELECT ${'1 + '.repeat(100)} 1`));
+    const before = await explain();
+    await bench.set({ query_analysis_max_length: 50 });
+    assert.notEqual(await explain(), before);
+  },
+  max_client_conn: async bench => {
+    await using _ = await bench.proxy.raw();
+    await bench.set({ max_client_conn: 1 });
+    await assert.rejects(bench.proxy.raw(), /53300/);
+  },
+};
+
+/** Settings whose reload has a test of its own, and where. */
+const ELSEWHERE: readonly string[] = [
+  // test/failure/reloads.test.ts
+  'autoreload',
+  // With enable_prometheus_exporter.
+  'prometheus_exporter_port',
+  // Read with tcp_keepalives_idle in one function, whose effect test/net/keepalive.test.ts shows.
+  'tcp_keepalives_count',
+  'tcp_keepalives_interval',
+  // It may not stand beside the password that every test has; it is read as stats_password_file is.
+  'admin_password_file',
+];
+
+suite('a setting that says it takes effect at a reload', () => {
+  for (const [key, check] of Object.entries(CHECKS)) {
+    test(`does: ${key}`, async () => {
+      await using proxy = await TestProxy.start(cluster, {});
+      await check(new Bench(proxy));
+    });
+  }
+
+  test('has a test', () => {
+    const keys = SECTIONS.flatMap(({ name, schema }) =>
+      settingsOf(schema)
+        .filter(({ key, reload }) => reload === 'live' && !UNBUILT.has(`${name}.${key}`))
+        .map(({ key }) => key),
+    );
+    assert.deepEqual(
+      keys.filter(key => !(key in CHECKS) && !ELSEWHERE.includes(key)),
+      [],
+    );
+  });
+});
