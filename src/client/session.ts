@@ -62,7 +62,7 @@ export class Session
   readonly retries = new Retries(this);
   readonly claim: Claim;
   readonly place: Place;
-  readonly tally = new Tally(this.counters);
+  readonly tally = new Tally(this.counters, this);
   readonly routing: ClientRouting;
   cluster: Cluster;
   phase: SessionPhase = 'idle';
@@ -417,6 +417,7 @@ export class Session
     const isRescuable = batch.read === true && this.retries.mayRescue && !this.#inSessionMode;
     this.#replies.begin(isApart && batch.isWhole && this.retries.left, isRescuable);
     this.routing.sent(batch.demand, begins && batch.isWhole, this.tally, this.#limits.began_at);
+    if (!batch.sealed) this.tally.sent(batch);
     forwardBatch(batch, connection, exchange);
     if (begins && this.retries.canceled) connection.cancelExchange(exchange);
     if (!batch.sealed || exchange.skipping) batch.clear();

@@ -4,6 +4,8 @@ import type { RouteUse } from '../pool/routes.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ClientCounters } from '../stats/counters.ts';
 import { STATUS } from '../wire/protocol.ts';
+import type { Batch } from './batch.ts';
+import { SlowLog, type SlowOwner } from './slow.ts';
 
 export class Tally {
   readonly counters: ClientCounters;
@@ -11,14 +13,22 @@ export class Tally {
   xact_started_at = 0;
   /** The template of the exchange under way, if there is one only. */
   #use: RouteUse | 'none' | 'several' = 'none';
+  readonly #slow: SlowLog;
 
-  constructor(counters: ClientCounters) {
+  constructor(counters: ClientCounters, owner: SlowOwner) {
     this.counters = counters;
+    this.#slow = new SlowLog(owner);
   }
 
   /** An exchange begins. */
   begin(): void {
     this.#use = 'none';
+    this.#slow.begin();
+  }
+
+  /** A batch is sent that does not end its exchange. */
+  sent(batch: Batch): void {
+    this.#slow.sent(batch);
   }
 
   /** A template is sent in the exchange under way. */
@@ -48,6 +58,7 @@ export class Tally {
     counters.query_count++;
     counters.query_time_us += query_time_us;
     times.query.observe(query_time_us);
+    this.#slow.ended(query_time_us / 1000, pool);
     if (inTransaction) return;
     const xact_time_us = (now - this.xact_started_at) * 1000;
     counters.xact_count++;

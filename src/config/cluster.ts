@@ -106,6 +106,9 @@ export interface ClusterSettings {
   readonly read_functions: readonly string[];
   readonly catalog_ttl: number;
   readonly limits: Limits;
+  /** What takes so many milliseconds is logged; -1 is nothing. */
+  readonly log_min_duration_statement: number;
+  readonly log_statement_as: 'template' | 'text';
   /** In the order of their numbers, at least one. */
   readonly shards: readonly ShardSettings[];
 }
@@ -188,6 +191,8 @@ export function settingsOf(
     read_functions: pool.read_functions,
     catalog_ttl: pool.catalog_ttl,
     limits: limitsOf(general, pool, user),
+    log_min_duration_statement: pool.log_min_duration_statement ?? general.log_min_duration_statement,
+    log_statement_as: pool.log_statement_as ?? general.log_statement_as,
     shards: shardsOf(pool),
     server_tls: serverTls(general, pool),
     server_require_auth: pool.server_require_auth ?? general.server_require_auth,

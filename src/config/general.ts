@@ -19,6 +19,9 @@ import {
 
 const INHERITED = 'Every pool starts from it.';
 
+/** How SQL is shown in the log. */
+export const LOG_STATEMENT_AS = ['template', 'text'] as const;
+
 const listening = {
   host: hosts().default(['0.0.0.0']).register(settingInfo, {
     reload: 'restart',
@@ -66,6 +69,20 @@ const listening = {
     unset: 'standard output',
     description: 'File that the log is appended to, opened anew on SIGHUP. `--log-file` overrules it. pglynx only.',
   }),
+  log_min_duration_statement: milliseconds(-1)
+    .default(-1)
+    .register(settingInfo, {
+      reload: 'pools',
+      description: `Log what takes this long or longer, from its sending to the end of the reply; 0 is everything, -1 nothing. ${INHERITED} pglynx only.`,
+    }),
+  log_statement_as: choice(LOG_STATEMENT_AS)
+    .default('template')
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'How `log_min_duration_statement` shows SQL: without literals, so that no data gets into the log, or as it was sent. ' +
+        `Values of parameters are never shown, nor the literals of a text in which a password may be. ${INHERITED} pglynx only.`,
+    }),
   shutdown_timeout: milliseconds(0).default(60_000).register(settingInfo, {
     reload: 'live',
     description: 'How long clients may finish their transactions after SIGINT, SIGTERM or SHUTDOWN.',

@@ -1,6 +1,7 @@
 /** The [pools.NAME] sections with their users, shards and servers. */
 import * as z from 'zod';
 import { poolEncryption } from './encryption.ts';
+import { LOG_STATEMENT_AS } from './general.ts';
 import { poolLimits, userLimits } from './limits.ts';
 import { AUTH_TYPES, poolLogins } from './logins.ts';
 import { pluginsSchema } from './plugins.ts';
@@ -224,6 +225,16 @@ const pooling = {
   cleanup_server_connections: z.boolean().default(true).register(settingInfo, {
     reload: 'pools',
     description: 'Reset the session state that a client changed before another client gets the connection.',
+  }),
+  log_min_duration_statement: milliseconds(-1).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general]. pglynx only.',
+  }),
+  log_statement_as: choice(LOG_STATEMENT_AS).optional().register(settingInfo, {
+    reload: 'pools',
+    unset: FROM_GENERAL,
+    description: 'Overrides [general]. pglynx only.',
   }),
   log_client_parameter_status_changes: z.boolean().default(false).register(settingInfo, {
     reload: 'pools',

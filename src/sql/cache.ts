@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { analyzeTree } from './analyze.ts';
 import { planKeys } from './keys.ts';
 import { DEFAULT_MAX_LENGTH_BYTES, Parser, type ParserOptions, type Refusal } from './parser.ts';
+import { redacted } from './redact.ts';
 import { type Statement, unparsedStatement } from './statement.ts';
 import { type KeyRefusal, Template } from './template.ts';
 
@@ -122,7 +123,7 @@ export class Analyzer {
     const parsed = this.#parser.parse(template.bytes);
     const { tree, refusal } = parsed;
     const mistake = refusal === 'syntax' ? parsed.message : undefined;
-    const text = template.verbatim ? withoutStrings(template.text) : template.text;
+    const text = template.verbatim ? shown(template.bytes) : template.text;
     const statement =
       tree === undefined ? unparsedStatement(parsed.message, text, mistake) : this.#statementOf(tree, text);
     if (refusal === undefined || LASTING.has(refusal)) this.#cache.set(template.key, statement);
@@ -155,10 +156,7 @@ export class Analyzer {
   }
 }
 
-/** A text that is its own template, to be shown to people: strings, a password perhaps, are emptied. */
-function withoutStrings(text: string): string {
-  return text.replace(STRINGS, "'_'");
+/** A text that is its own template, to be shown to people. */
+function shown(bytes: Uint8Array): string {
+  return redacted(Buffer.from(bytes), 0, bytes.length, { numbers: false, backslashes: false });
 }
-
-/** Strings in quotes, with and without escapes, and between dollars, also those that do not end. */
-const STRINGS = /\b[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/g;

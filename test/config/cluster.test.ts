@@ -74,6 +74,8 @@ test('the shortest file takes every default', () => {
         max_user_connections: 0,
         server_login_retry: 1000,
       },
+      log_min_duration_statement: -1,
+      log_statement_as: 'template',
       shards: [
         { number: 0, database: 'postgres', servers: [{ host: '10.0.0.1', port: 5432, role: 'primary', weight: 1 }] },
       ],
