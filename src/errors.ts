@@ -152,6 +152,17 @@ export const ERRORS = {
     severity: 'FATAL',
     message: 'the pooler is shutting down',
   },
+  killed: {
+    sqlstate: '57P01',
+    severity: 'FATAL',
+    message: 'terminating connection due to administrator command: %s in the admin database',
+  },
+  database_disabled: {
+    sqlstate: '55000',
+    severity: 'FATAL',
+    message: 'database "%s" is not currently accepting connections',
+    hint: 'DISABLE was run in the admin database; ENABLE lifts it.',
+  },
   checkout_failed: {
     sqlstate: '58000',
     severity: 'ERROR',

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import { Console } from './admin/console.ts';
 import type { ClientView, ControlPlane, ShutdownMode } from './admin/control.ts';
 import { AdminSession } from './admin/session.ts';
+import { Steering } from './admin/steering.ts';
 import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
 import { ClientLog } from './client/log.ts';
@@ -27,6 +28,7 @@ import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
 import { Cluster, type ClusterContext } from './pool/cluster.ts';
+import { Gates } from './pool/gates.ts';
 import { Passwords } from './pool/passwords.ts';
 import { type Plan, Registry } from './pool/registry.ts';
 import { Autoreload } from './proxy/autoreload.ts';
@@ -71,6 +73,7 @@ export class PgProxy implements ControlPlane {
   readonly #options: ProxyOptions;
   readonly #drain: Drain;
   readonly #clientLog: ClientLog;
+  readonly steering: Steering;
   readonly #keys = new KeyCache(randomBytes(32));
   readonly #sessions = new Set<Session>();
   readonly #consoles = new Set<AdminSession>();
@@ -107,12 +110,19 @@ export class PgProxy implements ControlPlane {
       keepalive: () => keepAliveOf(general()),
       encryption: settings => this.#credentials.encryption(settings),
       ledger: this.ledger,
+      gates: new Gates(),
     };
     this.#registry = new Registry(context, {
       idle_timeout_ms: () => general().autodb_idle_timeout,
       pools_max: () => general().autodb_max_pools,
       clients: () => this.#sessions,
       settings: (database, user) => unlistedSettings(this.#loaded.config, database, user),
+    });
+    this.steering = new Steering({
+      registry: this.#registry,
+      sessions: () => this.#sessions,
+      consoles: () => this.#consoles,
+      suspend_timeout: () => general().suspend_timeout,
     });
     this.#exporter = new Exporter(this, loaded.config.general.host, options.logger);
     this.#clientLog = new ClientLog(this.#log, general);
@@ -348,6 +358,7 @@ export class PgProxy implements ControlPlane {
 
   #connected(session: Session, address: string, tls: TlsFacts | undefined): void {
     this.#sessions.add(session);
+    this.steering.joined(session);
     session.cluster.account.client_count++;
     this.#clientLog.connected(session, address, tls);
     this.#drain.joined(session);
@@ -382,14 +393,16 @@ export async function explainText(
   const profiles = new ProfileCatalog();
   const nobody = { info: () => undefined, warn: () => undefined };
   const keys = new KeyCache(randomBytes(32));
-  const cluster = new Cluster(settings, {
+  const context: ClusterContext = {
     keys,
     profiles,
     log: nobody,
     keepalive: () => SYSTEM_KEEPALIVE,
     encryption: settings => new Credentials().encryption(settings),
     ledger: new Ledger(),
-  });
+    gates: new Gates(),
+  };
+  const cluster = new Cluster(settings, context);
   const client = new ClientSettings(profiles.defaults, '', cluster);
   const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
   const bytes = Buffer.from(text);

@@ -3,6 +3,7 @@ import type { SettingRow } from '../config/rows.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { ClientCounters } from '../stats/counters.ts';
 import type { Ledger } from '../stats/ledger.ts';
+import type { Steering } from './steering.ts';
 
 /** One client that has logged in, to a cluster or to the admin database. */
 export interface ClientView {
@@ -46,4 +47,5 @@ export interface ControlPlane {
   reload(): Promise<string[]>;
   /** Begins to end the process. */
   shutdown(mode: ShutdownMode): void;
+  readonly steering: Steering;
 }

@@ -11,7 +11,8 @@ import {
 } from '../wire/backend.ts';
 import { message } from '../wire/frontend.ts';
 import { BACKEND, FRONTEND } from '../wire/protocol.ts';
-import { type Command, type Console, completion, type Outcome, type SessionParameters } from './console.ts';
+import type { Command, Outcome } from './command.ts';
+import { type Console, completion, type SessionParameters } from './console.ts';
 import type { Fields } from './fields.ts';
 
 /** Named statements that a session keeps, and portals between two Syncs. */
@@ -40,8 +41,8 @@ export class Extended {
     this.#parameters = parameters;
   }
 
-  /** The messages that answer the message of this type. */
-  async answer(type: number, fields: Fields): Promise<Buffer[]> {
+  /** The messages that answer the message of this type; `signal` ends the wait of a command. */
+  async answer(type: number, fields: Fields, signal: AbortSignal): Promise<Buffer[]> {
     switch (type) {
       case FRONTEND.parse:
         return [this.#parse(fields)];
@@ -50,7 +51,7 @@ export class Extended {
       case FRONTEND.describe:
         return this.#describe(fields);
       case FRONTEND.execute:
-        return this.#execute(fields);
+        return this.#execute(fields, signal);
       default:
         return [this.#close(fields)];
     }
@@ -96,11 +97,11 @@ export class Extended {
   }
 
   /** Runs the portal at its first Execute; further ones send the rows that are left. */
-  async #execute(fields: Fields): Promise<Buffer[]> {
+  async #execute(fields: Fields, signal: AbortSignal): Promise<Buffer[]> {
     const portal = find(this.#portals, fields.string(), 'portal');
     const limit = fields.int32();
     const isFirst = portal.outcome === undefined;
-    portal.outcome ??= await portal.command.run();
+    portal.outcome ??= await portal.command.run(signal);
     const { notices, rows } = portal.outcome;
     const from = portal.sent;
     portal.sent = limit > 0 ? Math.min(from + limit, rows.length) : rows.length;

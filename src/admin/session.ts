@@ -43,7 +43,13 @@ export class AdminSession implements ClientView {
   readonly #extended: Extended;
   readonly #ended: (failure?: unknown) => void;
   #serving = false;
+  /** Bytes that came while a message was being answered. */
+  #ahead_bytes = 0;
+  /** Ends the wait of the command that runs. */
+  #running: AbortController | undefined;
   #over = false;
+  /** Whether the client sends nothing more. */
+  #isDeaf = false;
   /** After an error in the extended protocol everything up to Sync is left out. */
   #skipping = false;
   /** Continues {@link #serve} when the socket has room again or is gone. */
@@ -85,18 +91,33 @@ export class AdminSession implements ClientView {
     socket.on('data', chunk => {
       if (this.#over) return;
       this.#framer.feed(chunk);
+      // While a command waits, the end of the client is to be seen.
+      this.#ahead_bytes += chunk.length;
+      if (this.#serving && this.#ahead_bytes > INSPECT_LENGTH_MAX) socket.pause();
       void this.#serve();
     });
-    socket.on('end', () => this.close());
+    socket.on('end', () => this.#inputEnded());
     socket.on('error', () => this.close());
     socket.on('close', () => this.close());
     if (socket.destroyed) return this.close();
     void this.#serve();
   }
 
+  /** What came before is answered, but nobody waits any longer. */
+  #inputEnded(): void {
+    this.#isDeaf = true;
+    this.cancel();
+    if (!this.#serving) this.close();
+  }
+
   /** The socket has room again. */
   drained(): void {
     this.#awake();
+  }
+
+  /** The client wants no more of the command that runs. */
+  cancel(): void {
+    this.#running?.abort(pgError('query_canceled'));
   }
 
   /** Ends the session, with `error` as its last message. */
@@ -107,6 +128,7 @@ export class AdminSession implements ClientView {
   #end(error?: PgError, failure?: unknown): void {
     if (this.#over) return;
     this.#over = true;
+    this.cancel();
     if (error !== undefined) this.#outbox.push(errorResponse(error));
     this.#outbox.end();
     // What still comes is read and dropped: unread bytes would turn the close into a reset, which eats the error.
@@ -120,7 +142,6 @@ export class AdminSession implements ClientView {
   async #serve(): Promise<void> {
     if (this.#serving) return;
     this.#serving = true;
-    this.#socket.pause();
     try {
       while (!this.#over && (await this.#next())) {
         while (this.#outbox.full && !this.#over) await this.#room();
@@ -130,6 +151,8 @@ export class AdminSession implements ClientView {
       else this.#end(pgError('internal', errorText(thrown)), thrown);
     }
     this.#serving = false;
+    if (this.#isDeaf) this.close();
+    this.#ahead_bytes = 0;
     this.#socket.resume();
   }
 
@@ -190,7 +213,8 @@ export class AdminSession implements ClientView {
   async #query(sql: string): Promise<void> {
     try {
       for (const command of this.#console.commands(sql, this.#parameters)) {
-        const { notices, rows } = await command.run();
+        const { notices, rows } = await this.#abortable(signal => command.run(signal));
+        if (this.#over) return;
         for (const notice of notices) this.#outbox.push(notice);
         if (command.columns !== undefined) this.#outbox.push(rowDescription(command.columns));
         for (const row of rows) this.#outbox.push(dataRow(row));
@@ -204,21 +228,35 @@ export class AdminSession implements ClientView {
 
   async #answer(type: number, fields: Fields): Promise<void> {
     try {
-      for (const message of await this.#extended.answer(type, fields)) this.#outbox.push(message);
+      const answer = await this.#abortable(signal => this.#extended.answer(type, fields, signal));
+      if (!this.#over) for (const message of answer) this.#outbox.push(message);
     } catch (thrown) {
       this.#refuse(thrown);
       this.#skipping = true;
     }
   }
 
+  async #abortable<Result>(run: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    const running = new AbortController();
+    this.#running = running;
+    if (this.#isDeaf) this.cancel();
+    try {
+      return await run(running.signal);
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
   /** Answers with an ERROR; what is worse ends the session. */
   #refuse(thrown: unknown): void {
+    if (this.#over) return;
     if (!(thrown instanceof PgError) || thrown.severity === 'FATAL') throw thrown;
     this.counters.error_count++;
     this.#outbox.push(errorResponse(thrown));
   }
 
   #ready(): void {
+    if (this.#over) return;
     this.#extended.endTransaction();
     this.counters.query_count++;
     this.counters.xact_count++;

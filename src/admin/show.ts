@@ -57,8 +57,8 @@ const databases = table(databasesOf, [
   text('pool_mode', ({ cluster }) => cluster.settings.pool_mode),
   int4('max_connections', ({ cluster }) => cluster.settings.pool_size),
   int4('current_connections', ({ pool }) => pool.connections.size),
-  int4('paused', () => 0),
-  int4('disabled', ({ isBanned }) => (isBanned ? 1 : 0)),
+  int4('paused', ({ cluster }) => (cluster.halted ? 1 : 0)),
+  int4('disabled', ({ cluster, isBanned }) => (isBanned || cluster.gate.disabled ? 1 : 0)),
 ]);
 
 /** A cluster's clients by state, and the longest of their present waits. */

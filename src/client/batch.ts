@@ -171,6 +171,18 @@ export class Batch {
     this.clear();
   }
 
+  /** Judges its messages again, since the rules have changed; `inspect` as in {@link add}. */
+  renew(inspect: boolean): void {
+    const { items } = this;
+    this.abandon();
+    for (const item of items) {
+      const { type, buffer, start, end } = item;
+      if (type === OWN_SYNC) this.#push(OWN_SYNC, EMPTY, 0, 0);
+      else this.add(type, buffer, start, end, isHead(item), inspect);
+      this.sealed ||= type === OWN_SYNC;
+    }
+  }
+
   /**
    * Adds a message, `partial` when more of it follows. `inspect` says whether to judge reads and writes.
    * False when it cannot be served: a head in which a name does not end.

@@ -24,6 +24,8 @@ export interface ClaimOwner {
   /** The batch may be sent. */
   proceed(): void;
   leaseFailed(error: PgError): void;
+  /** The cluster was replaced while the batch waited for it. */
+  outlived(): void;
 }
 
 export class Claim implements LeaseOwner {
@@ -57,6 +59,11 @@ export class Claim implements LeaseOwner {
     this.#cluster?.leaseElsewhere(this.lease, failed);
   }
 
+  /** Whether it waits for a paused cluster. */
+  get isHeld(): boolean {
+    return this.#cluster?.halted === true && this.lease.pool === this.#cluster.gate;
+  }
+
   withdraw(): void {
     this.#cluster?.withdraw(this.lease);
   }
@@ -77,6 +84,10 @@ export class Claim implements LeaseOwner {
 
   leaseFailed(error: PgError): void {
     this.#owner.leaseFailed(error);
+  }
+
+  outlived(): void {
+    this.#owner.outlived();
   }
 
   /** Sends a BEGIN that waits. */

@@ -55,6 +55,8 @@ export class Intake {
   #awaitingCopy = false;
   #processing = false;
   #paused = false;
+  /** Set by SUSPEND: nothing more is taken, or read. */
+  suspended = false;
 
   constructor(owner: IntakeOwner, socket: Socket, framer: Framer, outbox: Outbox, batch: Batch) {
     this.#owner = owner;
@@ -83,6 +85,11 @@ export class Intake {
   /** Whether more of the client's messages are here than may be taken now. */
   get pipelines(): boolean {
     return this.#framer.isAhead;
+  }
+
+  /** Whether everything that is for the client has left the process. */
+  get flushed(): boolean {
+    return this.#outbox.unsent_bytes === 0;
   }
 
   /** Adds bytes from the client. */
@@ -172,7 +179,7 @@ export class Intake {
 
   #mayTake(): boolean {
     const { phase, connection, exchange } = this.#owner;
-    if (phase === 'closed' || phase === 'waiting' || this.#outbox.full) return false;
+    if (phase === 'closed' || phase === 'waiting' || this.#outbox.full || this.suspended) return false;
     if (connection?.full) {
       connection.whenDrained(this);
       return false;
@@ -229,7 +236,7 @@ export class Intake {
 
   /** Reads from the client only while its messages can be taken. */
   #regulate(): void {
-    const pause = this.#owner.phase !== 'closed' && this.#framer.unread;
+    const pause = this.#owner.phase !== 'closed' && (this.#framer.unread || this.suspended);
     if (pause === this.#paused) return;
     this.#paused = pause;
     if (pause) this.#socket.pause();

@@ -139,8 +139,10 @@ export class Listener implements PortsOwner {
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
     const channel = new StartupChannel(socket, framer);
     const timer = this.#limitLogin(channel, client_login_timeout());
+    // What it waits for from then on is not its fault.
+    const proved = () => clearTimeout(timer);
     try {
-      await this.#logIn(framer, channel);
+      await this.#logIn(framer, channel, proved);
     } catch (error) {
       channel.detach();
       this.#refuse(channel, error);
@@ -150,7 +152,8 @@ export class Listener implements PortsOwner {
     }
   }
 
-  async #logIn(framer: Framer, channel: StartupChannel): Promise<void> {
+  /** `proved` is called when the client has proved who it is. */
+  async #logIn(framer: Framer, channel: StartupChannel, proved: () => void): Promise<void> {
     // What goes through a Unix socket stays on this machine.
     const isLocal = channel.socket.remoteAddress === undefined;
     const request = await readStartup(channel, isLocal ? NO_ENCRYPTION : this.#context.encryption());
@@ -172,6 +175,7 @@ export class Listener implements PortsOwner {
     const peer = () => peerUser(socket);
     const login = { database, user, address: channel.address, tls: channel.tls, peer };
     const { mayOnlyShow } = await this.#context.authenticate(channel, login);
+    proved();
     const arrival = { socket, framer, channel, minor, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);
@@ -240,6 +244,7 @@ export class Listener implements PortsOwner {
   #clusterFor(database: string, user: string): Cluster {
     const cluster = this.#context.clusterFor(database, user);
     if (cluster === undefined) throw pgError('unknown_database', database, user);
+    if (cluster.gate.disabled) throw pgError('database_disabled', database);
     return cluster;
   }
 

@@ -32,6 +32,7 @@ import { type RetriedOwner, Retries } from './retries.ts';
 import { ClientRouting } from './routing.ts';
 import { ClientSettings } from './settings.ts';
 import { ClientStatements } from './statements.ts';
+import { Succession } from './succession.ts';
 import { Tally } from './tally.ts';
 import { Waiting, type WaitingOwner } from './waiting.ts';
 
@@ -72,11 +73,12 @@ export class Session
   readonly #socket: Socket;
   readonly #departure: Departure;
   readonly #context: SessionContext;
-  readonly #intake: Intake;
+  readonly intake: Intake;
   readonly #replies: Replies;
   readonly #waiting: Waiting;
   readonly #limits: TimeLimits;
   readonly #startup: SettingsProfile;
+  readonly #succession: Succession;
   #draining: PgError | undefined;
   /** Effects of all statements so far, for the end of a session-mode client. */
   #effects = 0;
@@ -91,16 +93,17 @@ export class Session
     this.commands = new Commands(this);
     this.#socket = socket;
     this.#context = context;
+    this.#succession = new Succession(this, context.clusterFor);
     this.cluster = cluster;
     this.statements.max = cluster.settings.limits.max_client_prepared_statements;
     this.#startup = profile;
     const { statements, settings } = this;
     const batch = new Batch({ routing: this.routing, statements, settings });
-    this.#intake = new Intake(this, socket, framer, outbox, batch);
+    this.intake = new Intake(this, socket, framer, outbox, batch);
     this.#replies = new Replies(this, outbox);
-    this.#departure = new Departure(this, socket, outbox, this.#intake);
-    this.#waiting = new Waiting(this, this.#intake, this.#replies);
-    this.#limits = new TimeLimits(this, this.#intake, this.#replies, outbox, this.#waiting);
+    this.#departure = new Departure(this, socket, outbox, this.intake);
+    this.#waiting = new Waiting(this, this.intake, this.#replies);
+    this.#limits = new TimeLimits(this, this.intake, this.#replies, outbox, this.#waiting);
     this.exchange = new Exchange(this.#replies, false);
     this.claim = new Claim(this, profile);
     this.place = new Place(this, this.claim.lease, outbox);
@@ -136,7 +139,7 @@ export class Session
   }
 
   get batch(): Batch {
-    return this.#intake.batch;
+    return this.intake.batch;
   }
 
   get shared(): boolean {
@@ -144,7 +147,7 @@ export class Session
   }
 
   get pipelines(): boolean {
-    return this.#intake.pipelines;
+    return this.intake.pipelines;
   }
 
   get connect_timeout(): number {
@@ -164,7 +167,7 @@ export class Session
   start(): void {
     const socket = this.#socket;
     let cause = 'the client closed the connection';
-    socket.on('data', (chunk: Buffer) => this.#intake.feed(chunk));
+    socket.on('data', (chunk: Buffer) => this.intake.feed(chunk));
     socket.on('error', error => {
       cause = error.message;
     });
@@ -173,7 +176,7 @@ export class Session
   }
 
   process(): void {
-    this.#intake.process();
+    this.intake.process();
   }
 
   /** The client's socket has room again. */
@@ -203,7 +206,8 @@ export class Session
   drain(error: PgError): void {
     this.#draining = error;
     const isUnserved = this.phase === 'waiting' && this.connection === undefined;
-    if ((this.phase === 'idle' || isUnserved) && this.status === STATUS.idle) this.close(error);
+    const isBetween = (this.phase === 'idle' || isUnserved) && this.status === STATUS.idle;
+    if (isBetween || this.claim.isHeld) this.close(error);
   }
 
   cancel(): void {
@@ -241,17 +245,23 @@ export class Session
     if (connection === undefined || (this.phase === 'idle' && connection.status !== STATUS.transaction)) {
       const { mayBegin } = batch;
       batch.abandon();
-      return this.#intake.fail(error, type !== FRONTEND.flush, mayBegin);
+      return this.intake.fail(error, type !== FRONTEND.flush, mayBegin);
     }
     this.#replies.instead = { error, ofCancel: false };
-    this.#intake.stream = 'drop';
+    this.intake.stream = 'drop';
     batch.poison(error.message, type);
     this.dispatch();
   }
 
   begins(): boolean {
     const isBetween = this.phase === 'idle' && this.connection === undefined && this.batch.empty;
-    return !isBetween || !this.cluster.retired || this.#changeCluster();
+    return !isBetween || !this.cluster.retired || this.#succession.takePlace();
+  }
+
+  outlived(): void {
+    this.#to('idle');
+    this.dispatch();
+    this.process();
   }
 
   dispatch(): void {
@@ -312,7 +322,7 @@ export class Session
     this.#to('idle');
     if (status !== STATUS.idle && this.shared) return this.#break();
     this.#limits.exchangeEnded(status, now);
-    if (this.exchange.skipping) this.#intake.skip();
+    if (this.exchange.skipping) this.intake.skip();
     if (status === STATUS.idle && !this.#inSessionMode) this.release();
     if (this.#draining !== undefined) this.drain(this.#draining);
     this.process();
@@ -323,7 +333,7 @@ export class Session
   }
 
   serverFailed(message: Buffer): void {
-    this.#intake.serverFailed(message);
+    this.intake.serverFailed(message);
     this.routing.failed(message, this.pool);
     // The server may wait for a Sync that the client has yet to send.
     if (!this.exchange.sealed && this.batch.sealed) this.batch.clear();
@@ -336,7 +346,7 @@ export class Session
   }
 
   leave(): void {
-    this.place.leave(this.batch.read === true || !this.#intake.endsInGoodbye);
+    this.place.leave(this.batch.read === true || !this.intake.endsInGoodbye);
     this.exchange = new Exchange(this.#replies, false);
     this.disconnected();
   }
@@ -353,11 +363,12 @@ export class Session
     if (this.phase !== 'active') return;
     this.#to('idle');
     this.batch.clear();
-    this.#intake.fail(error, this.exchange.isAwaited);
+    this.intake.fail(error, this.exchange.isAwaited);
     this.process();
   }
 
   #route(): void {
+    if (this.cluster.retired && !this.#succession.takeBatch()) return;
     const { sealed, preparesOnly, demand, endType } = this.batch;
     this.routing.join(this.opening);
     const route = this.routing.find(demand, !sealed && !preparesOnly, this.#inSessionMode);
@@ -383,20 +394,6 @@ export class Session
     this.#limits.ended_at = performance.now();
     if (this.connection?.state !== 'closed') return this.release();
     this.disconnected();
-  }
-
-  /** A reload replaced the cluster: go on with the new one. */
-  #changeCluster(): boolean {
-    const cluster = this.#context.clusterFor(this.database, this.user);
-    if (cluster === undefined) {
-      this.close(pgError('pool_removed', this.database, this.user));
-      return false;
-    }
-    this.cluster = cluster;
-    this.routing.configure(cluster);
-    this.settings.configure(cluster);
-    this.statements.max = cluster.settings.limits.max_client_prepared_statements;
-    return true;
   }
 
   #send(): void {
@@ -434,7 +431,7 @@ export class Session
       return;
     }
     connection.resume();
-    completeMessage(connection, this.#intake);
+    completeMessage(connection, this.intake);
     if (connection.status !== STATUS.idle || (connection.dirty & DIRTY.pipeline) !== 0) this.settings.rollBack();
     if (this.#inSessionMode) connection.dirty |= sessionLeftovers(this.#effects);
     pool.release(connection);

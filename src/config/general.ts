@@ -92,6 +92,11 @@ const listening = {
     description:
       'What SIGTERM does: `drain` lets transactions end, as SIGINT does; `immediate` does not, as in PgCat. pglynx only.',
   }),
+  suspend_timeout: milliseconds(1).default(10_000).register(settingInfo, {
+    reload: 'live',
+    description:
+      'How long SUSPEND waits for clients to take their replies; who has not by then is disconnected. pglynx only.',
+  }),
   autoreload: interval().optional().register(settingInfo, {
     reload: 'live',
     unset: 'off',

@@ -20,6 +20,7 @@ import type { PoolAddress } from './address.ts';
 import { choose, serves } from './balancer.ts';
 import { Credentials } from './credentials.ts';
 import { Directory } from './directory.ts';
+import type { Gate, Gates } from './gates.ts';
 import { BanList } from './health.ts';
 import { addressesOf, differInServersOnly, predecessor, routeAlike } from './heirs.ts';
 import type { Lease, LeaseSource, Role } from './lease.ts';
@@ -43,6 +44,7 @@ export interface ClusterContext {
   /** How to encrypt, with the certificates as they were read last. Throws when they cannot be. */
   encryption(settings: ServerTlsSettings): Encryption;
   readonly ledger: Ledger;
+  readonly gates: Gates;
 }
 
 /** Definitions of prepared statements kept for sharing, in entries and bytes. */
@@ -57,6 +59,7 @@ export class Cluster implements PoolOwner<Pool> {
   readonly context: ClusterContext;
   /** What its clients have done, also before a reload made this cluster. */
   readonly account: ClusterAccount;
+  readonly gate: Gate;
   /** What a server, the primary if there is one, reports of its settings when nothing was asked of it. */
   baseline: ReadonlyMap<string, string> | undefined;
 
@@ -84,6 +87,7 @@ export class Cluster implements PoolOwner<Pool> {
     this.context = context;
     this.account = context.ledger.cluster(settings.database, settings.username);
     this.credentials = new Credentials(settings, before?.credentials);
+    this.gate = context.gates.of(settings.database, settings.username);
     this.activity = settings.activity.enabled ? activity : undefined;
     this.bans = new BanList(settings.ban_time);
     this.routes = before?.routes ?? new RouteTable();
@@ -136,8 +140,26 @@ export class Cluster implements PoolOwner<Pool> {
     return this.own.every(({ connections, opening, waiting }) => connections.size + opening + waiting === 0);
   }
 
+  /** Ends every connection, whoever uses it; what runs on them is canceled. */
+  kill(): void {
+    for (const connection of this.own.flatMap(pool => [...pool.connections])) {
+      if (!connection.queue.isEmpty && !connection.canceling) connection.cancel();
+      connection.close('KILL');
+    }
+  }
+
+  /** An operator keeps a replica from reads, for so many seconds or for ban_time. */
+  adminBan(pool: Pool, seconds: number | undefined): void {
+    this.bans.adminBan(pool, Date.now(), seconds);
+    this.context.log.warn({ cluster: this.name, server: pool.address.name, seconds }, 'BAN of an operator');
+  }
+
   get catalog(): Catalog {
     return this.schema.catalog;
+  }
+
+  get halted(): boolean {
+    return this.gate.closed;
   }
 
   get defaults(): SettingsProfile {
@@ -178,15 +200,30 @@ export class Cluster implements PoolOwner<Pool> {
   lease(lease: Lease): void {
     const now = performance.now();
     lease.since = now;
+    lease.placed_at = now;
     if (lease.tried.length > 0) lease.tried = [];
     lease.cause = '';
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
+  }
+
+  admit(lease: Lease): void {
+    const now = performance.now();
+    lease.placed_at = now;
+    lease.tried = [];
+    if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
+  }
+
+  /** The gate was closed: who waits for a pool waits there from now on, and connections end as they become free. */
+  halt(): void {
+    const waiting = this.own.flatMap(pool => pool.halt());
+    for (const lease of waiting.sort((a, b) => a.since - b.since)) this.gate.hold(lease, this);
   }
 
   /** The same, but not of the server that failed it. */
   leaseElsewhere(lease: Lease, failed: readonly LeaseSource[]): void {
     const now = performance.now();
     lease.since = now;
+    lease.placed_at = now;
     const isAnyLeft = failed.length < (this.shards[lease.shard]?.length ?? 0);
     lease.tried = failed.slice(isAnyLeft ? 0 : -1);
     lease.cause = 'it failed a read, which was to run elsewhere';
@@ -359,6 +396,7 @@ export class Cluster implements PoolOwner<Pool> {
   }
 
   #place(lease: Lease, now: number): void {
+    if (this.gate.closed) return this.gate.hold(lease, this);
     const shard = this.#byRole[lease.shard];
     if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
     const serving = shard[lease.role];
@@ -366,7 +404,7 @@ export class Cluster implements PoolOwner<Pool> {
     if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
     const first = choose(this.#allowed(untried), this.settings.load_balancing_mode, now, Math.random);
     // Who has waited for one server does not stand in the queue of another.
-    const isLate = lease.tried.length > 0 && now - lease.since >= waitLimit(this.settings)[1];
+    const isLate = lease.tried.length > 0 && now - lease.placed_at >= waitLimit(this.settings)[1];
     if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
     else if (lease.shareable) first.dispatch(lease, now);
     else first.lease(lease, now);
@@ -378,9 +416,12 @@ export class Cluster implements PoolOwner<Pool> {
     const now = Date.now();
     const allowed = candidates.filter(pool => !this.bans.isBanned(pool, now));
     if (allowed.length > 0) return allowed;
+    // What failed is rather tried again than what an operator wants spared.
+    const failed = candidates.filter(pool => !this.bans.isAdmins(pool));
+    const lifted = failed.length > 0 ? failed : candidates;
     this.context.log.warn({ cluster: this.name }, 'Unbanning all replicas.');
-    for (const pool of candidates) this.bans.lift(pool);
-    return candidates;
+    for (const pool of lifted) this.bans.lift(pool);
+    return lifted;
   }
 
   #exhausted(lease: Lease): PgError {

@@ -12,6 +12,16 @@ export interface Ban {
   readonly ban_time_s: number;
 }
 
+/** Whether an operator asked for it. */
+function isAdmins({ reason }: Ban): boolean {
+  return reason.startsWith('AdminBan');
+}
+
+/** Milliseconds since the epoch when it is over. */
+function end({ at, ban_time_s }: Ban): number {
+  return at + ban_time_s * 1000;
+}
+
 /** Bans by pool. The primary is never banned: there is nobody else to write to. */
 export class BanList {
   readonly #bans = new Map<Pool, Ban>();
@@ -25,20 +35,28 @@ export class BanList {
     return this.#bans;
   }
 
-  /** Bans a replica; true when it was not banned before. */
+  /** Bans a replica; true when it was not banned before. What an operator has banned for longer stays so. */
   ban(pool: Pool, reason: FailureReason, cause: string, now: number): boolean {
-    if (pool.address.role === 'primary') return false;
-    const known = this.#bans.has(pool);
-    if (!known) pool.account.banned(reason);
-    this.#bans.set(pool, { reason, cause, at: now, ban_time_s: this.#ban_time_s });
-    return !known;
+    const before = this.#bans.get(pool);
+    const ban = { reason, cause, at: now, ban_time_s: this.#ban_time_s };
+    if (pool.address.role === 'primary' || (before !== undefined && isAdmins(before) && end(before) > end(ban)))
+      return false;
+    this.#bans.set(pool, ban);
+    if (before === undefined) pool.account.banned(reason);
+    return before === undefined;
+  }
+
+  /** An operator bans a replica, for so many seconds or for ban_time. */
+  adminBan(pool: Pool, now: number, ban_time_s = this.#ban_time_s): void {
+    this.#bans.set(pool, { reason: `AdminBan(${ban_time_s})`, cause: 'BAN', at: now, ban_time_s });
+    pool.account.banned('AdminBan');
   }
 
   /** Whether `pool` is banned at `now`; a ban that is over is lifted, and the pool has to prove itself. */
   isBanned(pool: Pool, now: number): boolean {
     const ban = this.#bans.get(pool);
     if (ban === undefined) return false;
-    if (now - ban.at < ban.ban_time_s * 1000) return true;
+    if (now < end(ban)) return true;
     this.lift(pool);
     return false;
   }
@@ -53,7 +71,13 @@ export class BanList {
   /** The same, but nothing changes. */
   bans(pool: Pool, now: number): boolean {
     const ban = this.#bans.get(pool);
-    return ban !== undefined && now - ban.at < ban.ban_time_s * 1000;
+    return ban !== undefined && now < end(ban);
+  }
+
+  /** Whether an operator banned it. */
+  isAdmins(pool: Pool): boolean {
+    const ban = this.#bans.get(pool);
+    return ban !== undefined && isAdmins(ban);
   }
 
   lift(pool: Pool): void {

@@ -34,6 +34,17 @@ export class IdleConnections {
     if (at !== -1) this.#connections.splice(at, 1);
   }
 
+  /** Takes one out and ends it. */
+  close(connection: ServerConnection, cause: string): void {
+    this.remove(connection);
+    connection.close(cause);
+  }
+
+  /** Ends all of them. */
+  closeAll(cause: string): void {
+    for (const connection of this.list()) this.close(connection, cause);
+  }
+
   /** Takes out the one that serves a claim best. */
   take({ startup, shareable, profile }: Lease): ServerConnection | undefined {
     const idle = this.#connections;

@@ -10,28 +10,34 @@ import type { PoolAddress } from './address.ts';
 /** Which servers may serve. */
 export type Role = 'primary' | 'replica' | 'any';
 
+/** Where a claim waits. */
+export interface LeaseHolder {
+  /** Why the server takes no more logins, if the last one failed. */
+  readonly refusal: string | undefined;
+  /** Forgets a claim that has not been served. */
+  withdraw(lease: Lease): void;
+}
+
 /** What a claim knows of the pool that serves it. */
-export interface LeaseSource {
+export interface LeaseSource extends LeaseHolder {
   readonly address: PoolAddress;
   readonly counters: PoolCounters;
   readonly times: PoolTimes;
   readonly connections: ReadonlySet<ServerConnection>;
-  /** Why the server takes no more logins, if the last one failed. */
-  readonly refusal: string | undefined;
   /** Takes the connection back. */
   release(connection: ServerConnection): void;
   /** An exchange on a shared connection is over; microseconds of the server's work on it. */
   settle(connection: ServerConnection, share: Share, now: number): number;
   /** A connection was lost while it served a client. */
   lost(cause: string): void;
-  /** Forgets a claim that has not been served. */
-  withdraw(lease: Lease): void;
 }
 
 /** Gets the outcome of a claim, perhaps before the call that made it returns. */
 export interface LeaseOwner {
   leased(connection: ServerConnection, pool: LeaseSource): void;
   leaseFailed(error: PgError): void;
+  /** A reload replaced its cluster while it was paused: what is claimed is to be claimed of the new one. */
+  outlived?(): void;
 }
 
 /** One claim; a session makes one object and uses it again and again. */
@@ -54,12 +60,14 @@ export class Lease implements Share {
   sent_at = 0;
   /** Milliseconds of `performance.now()` when the claim was made. */
   since = 0;
+  /** When pools were first asked for it, which a paused cluster puts off. */
+  placed_at = 0;
   /** When it got its connection, or its place on one. */
   granted_at = 0;
   /** When its wait for the pool that it waits for is over, on the same clock. */
   deadline = 0;
-  /** The pool that it waits for. */
-  pool: LeaseSource | undefined;
+  /** Where it waits: in a pool, or at the gate of a paused cluster. */
+  pool: LeaseHolder | undefined;
   /** Pools that failed it. */
   tried: LeaseSource[] = [];
   /** Why the last of them failed. */

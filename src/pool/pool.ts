@@ -13,16 +13,14 @@ import { IdleConnections } from './idle.ts';
 import type { Lease, LeaseSource } from './lease.ts';
 import { INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
-import { type PoolOwner, type PoolSettings, SHUTTING_DOWN, waitLimit } from './settings.ts';
-
-/** How much the time of each lease counts in the moving average of those before it. */
-const HELD_SHARE = 0.1;
+import { lateText, type PoolOwner, type PoolSettings, SHUTTING_DOWN, waitLimit } from './settings.ts';
+import { Tenure } from './tenure.ts';
+import { ENDED, Turnover } from './turnover.ts';
 
 /** SQLSTATEs of a server that has no connection slot left, and of want on either side: it is busy, not broken. */
 const BUSY = ['53300', INSUFFICIENT_RESOURCES];
 /** Milliseconds after which a server that comes up is asked again. */
 const COMING_UP_RETRY_MS = 50;
-
 /** Microseconds of expected wait on shared connections past which another is opened. */
 const GROW_US = 1000;
 
@@ -40,16 +38,17 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   suspect = false;
   /** Connections being tested. */
   testing = 0;
+
   /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
   held_ms = 0;
 
   #owner: PoolOwner<Pool>;
-  /** When connections were leased that are not free again. */
-  readonly #leased_at = new Map<ServerConnection, number>();
+  readonly #tenure = new Tenure();
   readonly #idle: IdleConnections;
   readonly #dispatcher: Dispatcher;
   readonly #waiters: WaitQueue;
   readonly #opener: Opener;
+  readonly #turnover = new Turnover();
   #retry: NodeJS.Timeout | undefined;
   /** Why it is to end, once it is. */
   #retired: string | undefined;
@@ -98,8 +97,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Milliseconds that the oldest waiter has waited. */
   waited_ms(now: number): number {
-    const first = this.#waiters.first;
-    return first === undefined ? 0 : now - first.since;
+    return this.#waiters.waited_ms(now);
   }
 
   /** Why its server cannot be reached, as far as is known: there is no connection, and the last attempt failed. */
@@ -195,9 +193,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   maintain(now: number): void {
     const { idle_timeout, min_pool_size } = this.settings;
     for (const connection of this.#idle.list()) {
-      if (now > connection.expires_at) this.#drop(connection, 'server_lifetime is over');
+      const over = this.#turnover.over(connection, now);
+      if (over !== undefined) this.#idle.close(connection, over);
       else if (now - connection.used_at > idle_timeout && this.connections.size > min_pool_size) {
-        this.#drop(connection, 'idle_timeout is over');
+        this.#idle.close(connection, ENDED.idle);
       }
     }
     this.#openUpTo(min_pool_size);
@@ -216,7 +215,19 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     if (this.#retired === undefined) this.account.holders--;
     this.#retired = cause;
     for (const lease of this.#waiters.list()) if (lease.queued) this.#owner.poolRetired(lease);
-    for (const connection of this.#idle.list()) this.#drop(connection, cause);
+    this.#idle.closeAll(cause);
+  }
+
+  /** Gives up all who wait, and idle connections; the others end when they are free, since the cluster is halted. */
+  halt(): Lease[] {
+    this.#idle.closeAll(ENDED.paused);
+    return this.#waiters.clear();
+  }
+
+  /** Replaces every connection as soon as it is free. */
+  reconnect(): void {
+    this.#turnover.renew(this.connections);
+    this.#idle.closeAll(ENDED.outdated);
   }
 
   /** Closes every connection, whoever uses it. */
@@ -241,7 +252,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   connectionClosed(connection: ServerConnection, cause: string, isTold: boolean): void {
     if (isTold) this.#opener.serverLeft();
     this.connections.delete(connection);
-    this.#leased_at.delete(connection);
+    this.#tenure.forget(connection);
     this.#dispatcher.forget(connection);
     this.#idle.remove(connection);
     this.account.closed(connection);
@@ -263,7 +274,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       this.#dispatcher.add(connection, lease);
     } else {
       this.counters.leased_count++;
-      this.#leased_at.set(connection, now);
+      this.#tenure.leased(connection, now);
     }
     lease.owner.leased(connection, this);
   }
@@ -314,7 +325,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       if (!this.#hasRoom) {
         const unfit = this.#idle.first;
         if (unfit === undefined) return;
-        this.#drop(unfit, 'its place is needed for other startup settings');
+        this.#idle.close(unfit, ENDED.unfit);
         return;
       }
       this.#open(lease.startup);
@@ -322,7 +333,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   #openUpTo(count: number): void {
-    const missing = this.#retired !== undefined ? 0 : count - this.connections.size - this.opening;
+    const missing =
+      this.#retired !== undefined || this.#owner.halted ? 0 : count - this.connections.size - this.opening;
     for (let opened = 0; opened < missing; opened++) this.#open(this.#owner.defaults);
   }
 
@@ -333,6 +345,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   opened(connection: ServerConnection): void {
     if (this.#destroyed) return connection.close(SHUTTING_DOWN);
     connection.owner = this;
+    this.#turnover.opened(connection);
     this.connections.add(connection);
     this.account.opened(connection);
     this.suspect = false;
@@ -360,12 +373,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** A connection that is free: for the first waiter, or for later. */
   #offer(connection: ServerConnection): void {
     const now = performance.now();
-    const leased_at = this.#leased_at.get(connection);
-    if (leased_at !== undefined) {
-      this.#leased_at.delete(connection);
-      this.held_ms += (now - leased_at - this.held_ms) * HELD_SHARE;
-    }
-    if (now > connection.expires_at) return connection.close('server_lifetime is over');
+    this.held_ms = this.#tenure.freed(connection, now, this.held_ms);
+    const over = this.#turnover.over(connection, now);
+    if (over !== undefined) return connection.close(over);
     const lease = this.#waiters.firstFor(connection.options.startup);
     if (lease !== undefined) {
       this.#waiters.remove(lease);
@@ -374,13 +384,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       this.#reserve();
       if (this.#waiters.length > 0) this.#dispatcher.watch();
     } else if (this.#retired !== undefined) connection.close(this.#retired);
-    else if (this.#waiters.length > 0) connection.close('its place is needed for other startup settings');
+    else if (this.#owner.halted) connection.close(ENDED.paused);
+    else if (this.#waiters.length > 0) connection.close(ENDED.unfit);
     else this.#idle.add(connection);
-  }
-
-  #drop(connection: ServerConnection, cause: string): void {
-    this.#idle.remove(connection);
-    connection.close(cause);
   }
 
   #clean(connection: ServerConnection): void {
@@ -408,8 +414,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
       this.suspect = false;
       return isWanted ? this.#grant(lease, connection, performance.now()) : this.#offer(connection);
     }
-    const banned = this.#owner.serverFailed(this, 'FailedHealthCheck', failure);
-    if (isWanted && banned) this.#refuse(lease, failure);
+    // KILL is not the server's fault.
+    const banned = !this.#owner.halted && this.#owner.serverFailed(this, 'FailedHealthCheck', failure);
+    if (isWanted && (banned || this.#owner.halted)) this.#refuse(lease, failure);
     // Perhaps the connection is all that is broken: a new one will tell.
     else if (isWanted) this.#wait(lease, performance.now());
     connection.close(failure);
@@ -425,7 +432,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   /** Nobody is served here now; who can go nowhere else waits for a server that is coming up. */
   #refuseAll(cause: string, isComingUp: boolean): void {
     for (const lease of this.#waiters.list()) {
-      if (isComingUp && this.#owner.isOnlyChoice(lease, this)) continue;
+      if (!lease.queued || (isComingUp && this.#owner.isOnlyChoice(lease, this))) continue;
       this.#waiters.remove(lease);
       this.#refuse(lease, cause);
     }
@@ -438,10 +445,6 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Nobody gave up a connection in time. */
   #expire(lease: Lease): void {
-    const [setting, limit_ms] = waitLimit(this.settings);
-    const busy = `all ${this.connections.size} connections of ${this.address.name} are busy`;
-    const { refusal } = this.#opener;
-    const refused = refusal === undefined ? '' : `; another could not be opened: ${refusal}`;
-    this.#refuse(lease, `${busy}; none became free in ${setting} (${limit_ms} ms)${refused}`);
+    this.#refuse(lease, lateText(this, this.settings));
   }
 }

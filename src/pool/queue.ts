@@ -28,6 +28,11 @@ export class WaitQueue {
     return leases;
   }
 
+  /** Milliseconds that the first has waited. */
+  waited_ms(now: number): number {
+    return this.#first === undefined ? 0 : now - this.#first.since;
+  }
+
   /** The first claim that a connection with these startup settings can serve. */
   firstFor(startup: SettingsProfile): Lease | undefined {
     let lease = this.#first;
@@ -57,6 +62,16 @@ export class WaitQueue {
     lease.previous = undefined;
     lease.next = undefined;
     this.length--;
+  }
+
+  /** Removes all of them; the first of those returned came first. */
+  clear(): Lease[] {
+    const all: Lease[] = [];
+    for (let lease = this.#first; lease !== undefined; lease = this.#first) {
+      this.remove(lease);
+      all.push(lease);
+    }
+    return all;
   }
 
   stop(): void {

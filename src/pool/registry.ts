@@ -5,6 +5,7 @@ import { pgError } from '../errors.ts';
 import { Activity } from './activity.ts';
 import { AutoClusters, type AutoLimits, type AutoName } from './autodb.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
+import type { Gates } from './gates.ts';
 import { SHUTTING_DOWN } from './settings.ts';
 
 /** The clusters of a configuration by their names, made and not yet at work. */
@@ -26,6 +27,16 @@ export class Registry {
 
   get clusters(): Iterable<Cluster> {
     return this.#clusters.values();
+  }
+
+  /** What operators pause and disable. */
+  get gates(): Gates {
+    return this.#context.gates;
+  }
+
+  /** Those that have connections or may get some: in use, or retired by a reload and not done with. */
+  get all(): Cluster[] {
+    return [...this.#everything()];
   }
 
   get retired(): ReadonlySet<Cluster> {
@@ -122,6 +133,7 @@ export class Registry {
       this.#retired.add(cluster);
       cluster.retire(() => this.#clusters.get(name), cause);
     }
+    this.gates.prune((database, user) => plan.has(key(database, user)));
     this.#forget();
     return fresh;
   }

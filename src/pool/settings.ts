@@ -6,7 +6,7 @@ import type { SettingsProfile } from '../server/parameters.ts';
 import type { ServerAccount } from '../stats/ledger.ts';
 import type { PoolAddress } from './address.ts';
 import type { DispatchSettings } from './dispatcher.ts';
-import type { Lease } from './lease.ts';
+import type { Lease, LeaseSource } from './lease.ts';
 
 /** Why the connections of a pool end when the process does. */
 export const SHUTTING_DOWN = 'the pooler is shutting down';
@@ -36,6 +36,13 @@ export function waitLimit({
   return ['query_wait_timeout', query_wait_timeout || Number.POSITIVE_INFINITY];
 }
 
+/** Why a claim was given up that has waited too long for a connection of this pool. */
+export function lateText({ connections, address, refusal }: LeaseSource, settings: PoolSettings): string {
+  const [setting, limit_ms] = waitLimit(settings);
+  const refused = refusal === undefined ? '' : `; another could not be opened: ${refusal}`;
+  return `all ${connections.size} connections of ${address.name} are busy; none became free in ${setting} (${limit_ms} ms)${refused}`;
+}
+
 /** What a pool asks of the cluster it belongs to. */
 export interface PoolOwner<Pool> {
   /** How to open a connection with these startup settings. */
@@ -43,6 +50,8 @@ export interface PoolOwner<Pool> {
   readonly defaults: SettingsProfile;
   /** Where it is counted what the pool does. */
   accountOf(address: PoolAddress): ServerAccount;
+  /** Whether it is paused: connections that are free end, and none is opened ahead of claims. */
+  readonly halted: boolean;
   /** A server could not be reached, failed a health check or was lost in use; true when it is banned now. */
   serverFailed(pool: Pool, reason: FailureReason, cause: string): boolean;
   /** Whether no other pool could serve `lease` now. */
@@ -56,4 +65,4 @@ export interface PoolOwner<Pool> {
 }
 
 /** PgCat's names for why a server is banned. */
-export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageReceiveFailed';
+export type FailureReason = 'FailedCheckout' | 'FailedHealthCheck' | 'MessageReceiveFailed' | `AdminBan(${number})`;

@@ -6,6 +6,9 @@ import { Console } from '../../src/admin/console.ts';
 import { PgError } from '../../src/errors.ts';
 import { TestControl } from './control.ts';
 
+/** Nobody cancels. */
+const NEVER = new AbortController().signal;
+
 const PARAMETERS = new Map([
   ['client_encoding', 'UTF8'],
   ['TimeZone', 'Etc/UTC'],
@@ -18,7 +21,7 @@ async function run(control: TestControl, sql: string) {
   const rows: (readonly string[])[] = [];
   let notices = '';
   for (const command of commands) {
-    const outcome = await command.run();
+    const outcome = await command.run(NEVER);
     tags.push(command.tag);
     rows.push(...outcome.rows);
     notices += Buffer.concat([...outcome.notices]).toString();
@@ -85,9 +88,9 @@ suite('commands', () => {
   test('SHUTDOWN answers before it begins', async () => {
     const control = new TestControl();
     assert.deepEqual((await run(control, 'SHUTDOWN')).rows, [['t']]);
-    assert.equal(control.shutdowns, 0);
+    assert.deepEqual(control.shutdowns, []);
     await nextTurn();
-    assert.equal(control.shutdowns, 1);
+    assert.deepEqual(control.shutdowns, ['drain']);
   });
 
   test('a blank text is an empty query', async () => {
@@ -118,15 +121,30 @@ suite('what there is not', () => {
       refused(sql, /^Unsupported query against the admin database$/);
   });
 
-  test("PgCat's commands that are not built yet", () => {
-    for (const sql of ['PAUSE', 'PAUSE db,user', 'resume', 'BAN host 10', 'UNBAN host'])
-      refused(sql, /^Unsupported query against the admin database: (PAUSE|RESUME|BAN|UNBAN) is not built yet$/);
+  test('names that are missing, too many or malformed', () => {
+    const cases = {
+      'PAUSE a,b,c': /^usage: PAUSE \[db, user\]$/,
+      'PAUSE a b': /^usage: PAUSE/,
+      'RESUME a,': /^usage: RESUME/,
+      'RECONNECT a, b': /^usage: RECONNECT \[db\]$/,
+      'SUSPEND now': /^usage: SUSPEND$/,
+      DISABLE: /^usage: DISABLE db$/,
+      KILL_CLIENT: /^usage: KILL_CLIENT id$/,
+      'SHUTDOWN SOON': /^usage: SHUTDOWN/,
+      BAN: /^usage: BAN hostname duration_seconds$/,
+      'BAN a a a': /^duration_seconds must be an integer$/,
+      'BAN a 0': /^duration_seconds must be >= 0$/,
+      'BAN a -1': /^duration_seconds must be >= 0$/,
+      'BAN a 99999999999': /^duration_seconds must be <= 2147483647$/,
+      UNBAN: /^UNBAN command requires a hostname to unban$/,
+    };
+    for (const [sql, message] of Object.entries(cases)) refused(sql, message);
   });
 
   test('nothing of a text runs when one of its commands is unknown', async () => {
     const control = new TestControl();
     assert.throws(() => new Console(control).commands('SHUTDOWN; HODOR', PARAMETERS));
     await nextTurn();
-    assert.equal(control.shutdowns, 0);
+    assert.deepEqual(control.shutdowns, []);
   });
 });

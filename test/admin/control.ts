@@ -1,6 +1,6 @@
 /** A process for the console to look into, with real clusters that have no connections, and clients as a test says. */
-
-import type { ClientView, ControlPlane } from '../../src/admin/control.ts';
+import type { ClientView, ControlPlane, ShutdownMode } from '../../src/admin/control.ts';
+import { Steering } from '../../src/admin/steering.ts';
 import { KeyCache } from '../../src/auth/secret.ts';
 import { clusterSettings } from '../../src/config/cluster.ts';
 import type { ServerTlsSettings } from '../../src/config/encryption.ts';
@@ -8,8 +8,10 @@ import { parseConfig } from '../../src/config/load.ts';
 import { settingRows } from '../../src/config/rows.ts';
 import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
-import { Cluster } from '../../src/pool/cluster.ts';
+import type { Cluster } from '../../src/pool/cluster.ts';
+import { Gates } from '../../src/pool/gates.ts';
 import type { Pool } from '../../src/pool/pool.ts';
+import { Registry } from '../../src/pool/registry.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
 import { ClientCounters } from '../../src/stats/counters.ts';
 import { Ledger } from '../../src/stats/ledger.ts';
@@ -55,10 +57,11 @@ export class TestControl implements ControlPlane {
   readonly version = '1.2.3';
   readonly ledger = new Ledger();
   draining = false;
-  readonly #clusters: Cluster[];
+  readonly #registry: Registry;
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
   sessions: ClientView[] = [];
-  shutdowns = 0;
+  readonly shutdowns: ShutdownMode[] = [];
+  readonly steering: Steering;
   /** What a reload finds. */
   changes: () => Promise<string[]> = async () => [];
 
@@ -71,17 +74,30 @@ export class TestControl implements ControlPlane {
       keepalive: () => SYSTEM_KEEPALIVE,
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: this.ledger,
+      gates: new Gates(),
     };
-    this.#clusters = clusterSettings(this.#config).map(settings => new Cluster(settings, context));
+    this.#registry = new Registry(context, {
+      idle_timeout_ms: () => 1000,
+      pools_max: () => 1,
+      clients: () => [],
+      settings: () => undefined,
+    });
+    this.#registry.replace(this.#registry.plan(clusterSettings(this.#config)));
+    this.steering = new Steering({
+      registry: this.#registry,
+      sessions: () => [],
+      consoles: () => [],
+      suspend_timeout: () => 100,
+    });
   }
 
   clusters(): Cluster[] {
-    return this.#clusters;
+    return [...this.#registry.clusters];
   }
 
   /** The cluster of this database and user, with the pool of this server in it. */
   pool(database: string, user: string, server: string): { cluster: Cluster; pool: Pool } {
-    for (const cluster of this.#clusters) {
+    for (const cluster of this.#registry.clusters) {
       if (cluster.settings.database !== database || cluster.settings.username !== user) continue;
       const pool = cluster.pools.find(({ address }) => address.name === server);
       if (pool !== undefined) return { cluster, pool };
@@ -101,8 +117,8 @@ export class TestControl implements ControlPlane {
     return this.changes();
   }
 
-  shutdown(): void {
-    this.shutdowns++;
+  shutdown(mode: ShutdownMode): void {
+    this.shutdowns.push(mode);
   }
 }
 

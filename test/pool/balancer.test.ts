@@ -11,6 +11,7 @@ import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { type Candidate, choose, type LoadBalancingMode } from '../../src/pool/balancer.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
+import { Gates } from '../../src/pool/gates.ts';
 import { Lease } from '../../src/pool/lease.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
@@ -184,6 +185,7 @@ servers = [${lines.join(', ')}]`;
       keepalive: () => SYSTEM_KEEPALIVE,
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: new Ledger(),
+      gates: new Gates(),
     };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);
     return new Cluster(settings, context);

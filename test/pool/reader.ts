@@ -7,6 +7,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
+import { Gates } from '../../src/pool/gates.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
 import { ProfileCatalog } from '../../src/server/parameters.ts';
 import { Ledger } from '../../src/stats/ledger.ts';
@@ -42,6 +43,7 @@ export class TestReader implements AsyncDisposable {
         keepalive: () => SYSTEM_KEEPALIVE,
         encryption: settings => new Credentials().encryption(settings),
         ledger: new Ledger(),
+        gates: new Gates(),
       },
     );
     this.reader = new SchemaReader(this.cluster, columns);

@@ -1,0 +1,41 @@
+/** When the connections of a pool have served their time, and why. */
+import type { ServerConnection } from '../server/connection.ts';
+
+/** Why a pool ends its connections. */
+export const ENDED = {
+  paused: 'the pool is paused',
+  lifetime: 'server_lifetime is over',
+  idle: 'idle_timeout is over',
+  outdated: 'RECONNECT asked for a new one',
+  unfit: 'its place is needed for other startup settings',
+} as const;
+
+/** The time of a connection that is to be replaced is over at once. */
+const OUTDATED = Number.NEGATIVE_INFINITY;
+
+export class Turnover {
+  /** When new connections were last asked for in the place of all. */
+  #renewed_at = 0;
+
+  /** All connections so far are to be replaced, those too that are being opened. */
+  renew(connections: Iterable<ServerConnection>): void {
+    this.#renewed_at = performance.now();
+    for (const connection of connections) connection.expires_at = OUTDATED;
+  }
+
+  /** One was opened. */
+  opened(connection: ServerConnection): void {
+    if (connection.opened_at < this.#renewed_at) connection.expires_at = OUTDATED;
+  }
+
+  /** Why it is not to be used any more, if it is not. */
+  over(connection: ServerConnection, now: number): string | undefined {
+    if (now <= connection.expires_at) return undefined;
+    return isOutdated(connection) ? ENDED.outdated : ENDED.lifetime;
+  }
+}
+
+/** Whether another connection is to take its place as soon as it is free. */
+export function isOutdated({ expires_at }: ServerConnection): boolean {
+  return expires_at === OUTDATED;
+}
