@@ -14,7 +14,7 @@ import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
 import { ClientSettings } from './client/settings.ts';
 import { clusterSettings } from './config/cluster.ts';
-import { type ClusterName, diffConfigs, withoutRestart } from './config/diff.ts';
+import { type ClusterName, changedRules, diffConfigs, withoutRestart } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
 import { sourceFiles } from './config/sources.ts';
@@ -226,7 +226,7 @@ export class PgProxy implements ControlPlane {
     this.#autoreload.follow(read_at);
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
-    words.push(...files);
+    words.push(...files, ...changedRules(before, loaded));
     this.#log.info({ keys: words }, words.length === 0 ? 'Config has not changed' : 'Config changed, reloading');
     return words;
   }

@@ -3,18 +3,22 @@ import { BlockList, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 
 export class Addresses {
-  readonly #list = new BlockList();
+  // One list would take IPv4 addresses for those IPv6 ones that stand for them.
+  readonly #ipv4 = new BlockList();
+  readonly #ipv6 = new BlockList();
 
   /** Adds those that begin as `address` does, in the first `length` bits. */
   add(address: string, length: number): void {
-    this.#list.addSubnet(address, length, isIP(address) === 6 ? 'ipv6' : 'ipv4');
+    if (isIP(address) === 6) this.#ipv6.addSubnet(address, length, 'ipv6');
+    else this.#ipv4.addSubnet(address, length, 'ipv4');
   }
 
   /** Whether this address, an IPv4 one in IPv6 spelling too, is among them. */
   includes(address: string): boolean {
     const plain = plainAddress(address);
     const family = isIP(plain);
-    return family !== 0 && this.#list.check(plain, family === 6 ? 'ipv6' : 'ipv4');
+    if (family === 4) return this.#ipv4.check(plain, 'ipv4');
+    return family === 6 && this.#ipv6.check(plain, 'ipv6');
   }
 }
 

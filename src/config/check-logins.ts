@@ -15,7 +15,7 @@ export function checkLogins(file: Table): Notice[] {
   const report: Report = (path, message) => problems.push({ path, message });
   const general = isTable(file.general) ? file.general : {};
   checkStats(general, report);
-  checkHba('admin_auth_type', general, general, ['general'], report);
+  checkType('admin_auth_type', general, general, ['general'], report);
   checkAuthQuery(general, ['general'], '', report);
   checkQuery(general, ['general'], report);
   for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, general, name, report);
@@ -30,7 +30,9 @@ export function readHba(file: Table): { hba: Hba | undefined; problems: Notice[]
   try {
     const { hba, problems } = parseHba(readFileSync(name, 'utf8'));
     const message = problems.map(problem => `${name}:${problem.line}: ${problem.message}`).join('; ');
-    return { hba, problems: message === '' ? [] : [{ path, message }] };
+    if (message !== '') return { hba, problems: [{ path, message }] };
+    const isBlind = hba.wantsCertificates && isTable(file.general) && !('tls_client_ca' in file.general);
+    return { hba, problems: isBlind ? [{ path, message: 'asks for certificates, and needs tls_client_ca' }] : [] };
   } catch (thrown) {
     return { hba: undefined, problems: [{ path, message: `names a file that cannot be read: ${errorText(thrown)}` }] };
   }
@@ -45,10 +47,10 @@ function checkStats(general: Table, report: Report): void {
   }
 }
 
-function checkHba(key: string, table: Table, general: Table, at: KeyPath, report: Report): void {
-  if (typeOf(table[key]) === 'hba' && !('auth_hba_file' in general)) {
-    report([...at, key], 'needs auth_hba_file in [general]');
-  }
+/** What a way of logging in needs beside it. */
+function checkType(key: string, table: Table, general: Table, at: KeyPath, report: Report): void {
+  const needed = typeOf(table[key]) === 'hba' ? 'auth_hba_file' : typeOf(table[key]) === 'cert' ? 'tls_client_ca' : '';
+  if (needed !== '' && !(needed in general)) report([...at, key], `needs ${needed} in [general]`);
 }
 
 function checkAuthQuery(table: Table, at: KeyPath, owner: string, report: Report): void {
@@ -72,7 +74,7 @@ function checkPool(pool: Table, general: Table, name: string, report: Report): v
   const fetchesPasswords = AUTH_QUERY.every(key => key in login);
   for (const [index, user] of tablesIn(pool.users)) {
     const path = [...at, 'users', index];
-    checkHba('auth_type', user, general, path, report);
+    checkType('auth_type', user, general, path, report);
     const given = 'password' in user || 'password_file' in user;
     if (given && user.username === WILDCARD) {
       report([...path, 'password'], 'would be the password of every user: "*" stands for those whom auth_query knows');

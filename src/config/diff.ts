@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type ClusterSettings, clusterSettings } from './cluster.ts';
 import { generalSchema } from './general.ts';
+import type { LoadedConfig } from './load.ts';
 import type { Config } from './schema.ts';
 import { settingsOf } from './setting.ts';
 import { dotted, isTable, type KeyPath } from './toml.ts';
@@ -50,6 +51,13 @@ export function withoutRestart(before: Config, after: Config): Config {
   const known = new Map(Object.entries(before.general));
   const kept = FIXED.map(key => [key, known.get(key)] as const);
   return { ...after, general: { ...after.general, ...Object.fromEntries(kept) } };
+}
+
+/** The name of the file of auth_hba_file, when it holds something else than before. */
+export function changedRules(before: LoadedConfig, after: LoadedConfig): string[] {
+  const { auth_hba_file } = after.config.general;
+  const isOther = auth_hba_file !== before.config.general.auth_hba_file || after.hba?.text === before.hba?.text;
+  return isOther || auth_hba_file === undefined ? [] : [auth_hba_file];
 }
 
 function clustersByName(config: Config): Map<string, ClusterSettings> {

@@ -52,10 +52,18 @@ interface Word {
 
 /** The lines of a file, asked from the top. */
 export class Hba {
+  /** What the file holds. */
+  readonly text: string;
   readonly lines: readonly HbaLine[];
 
-  constructor(lines: readonly HbaLine[]) {
+  constructor(text: string, lines: readonly HbaLine[]) {
+    this.text = text;
     this.lines = lines;
+  }
+
+  /** Whether some line wants a client to have a certificate. */
+  get wantsCertificates(): boolean {
+    return this.lines.some(({ method, clientcert }) => method === 'cert' || clientcert !== undefined);
   }
 
   /** The first line that this login comes under. */
@@ -83,7 +91,7 @@ export function parseHba(text: string): { hba: Hba; problems: HbaProblem[] } {
       problems.push({ line: number, message: thrown.message });
     }
   }
-  return { hba: new Hba(lines), problems };
+  return { hba: new Hba(text, lines), problems };
 }
 
 /** Why a line cannot be used. */

@@ -13,6 +13,8 @@ export interface Address {
   readonly port: number;
   /** The directory of a Unix socket if it begins with /. */
   readonly host?: string;
+  /** The address of this machine to come from. */
+  readonly from?: string;
 }
 
 export interface Login {
@@ -86,8 +88,8 @@ export class RawClient {
   }
 
   /** A connection on which nothing has been said yet. */
-  static async open({ port, host = '127.0.0.1' }: Address): Promise<RawClient> {
-    const socket = connect({ ...endpoint(host, port), allowHalfOpen: true });
+  static async open({ port, host = '127.0.0.1', from }: Address): Promise<RawClient> {
+    const socket = connect({ ...endpoint(host, port), ...(from && { localAddress: from }), allowHalfOpen: true });
     await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
     return new RawClient(socket);
   }

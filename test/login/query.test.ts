@@ -1,38 +1,21 @@
-/** Users whose passwords are on the servers: auth_query, SCRAM passthrough, and names that the file doesn't list. */
+/** Users whose passwords are on the servers: auth_query, SCRAM passthrough, and hostile names. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, beforeEach, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ClientConfig } from 'pg';
 import { decode, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import { RawClient } from '../client/raw.ts';
-import { DATABASE, eventually, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
+import { DATABASE, eventually, PASSWORDS, type TestCluster } from '../cluster/index.ts';
 import { type ProxyOptions, TestProxy } from '../proxy/index.ts';
+import { ASKER, ASKING, asked, isRefused, startAskedCluster, whoAmI } from './asker.ts';
 
-const ASKER = { name: 'asker', password: "asker's \\ password" } as const;
-/** Notes who is asked for, and answers as pg_shadow does. */
-const LOOKUP = `CREATE FUNCTION lookup(who text, OUT usename text, OUT passwd text) RETURNS SETOF record
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-  BEGIN
-    INSERT INTO public.asked VALUES (who);
-    RETURN QUERY SELECT s.usename::text, s.passwd FROM pg_shadow s WHERE s.usename = who;
-  END $$`;
 /** Longer than any test: what is known stays known. */
 const LONG_MS = 3_600_000;
 
 let cluster: TestCluster;
 before(async () => {
-  // As PostgreSQL itself, md5 is SCRAM for those who have a SCRAM verifier.
-  const hba = ['host all postgres 127.0.0.1/32 trust', 'host all all 127.0.0.1/32 md5'];
-  cluster = await startCluster({ hba, replicas: 1 });
-  const password = ASKER.password.replaceAll("'", "''");
-  await cluster.sql(`CREATE ROLE ${ASKER.name} LOGIN PASSWORD '${password}'`);
-  await cluster.sql('CREATE TABLE public.asked (who text)');
-  await cluster.sql(LOOKUP);
-  await cluster.sql('REVOKE ALL ON FUNCTION lookup FROM PUBLIC');
-  await cluster.sql(`GRANT EXECUTE ON FUNCTION lookup TO ${ASKER.name}`);
-  await cluster.sql(`GRANT SELECT ON pg_shadow TO ${ASKER.name}`);
-  await cluster.caughtUp();
+  cluster = await startAskedCluster(1);
 });
 after(() => cluster?.stop());
 beforeEach(() => cluster.sql('TRUNCATE public.asked'));
@@ -47,40 +30,8 @@ function start(
   return TestProxy.start(cluster, {
     ...options,
     users: [],
-    general: {
-      auth_query: query ?? "SELECT * FROM public.lookup('$1')",
-      auth_query_user: ASKER.name,
-      auth_query_password: ASKER.password,
-      ...general,
-    },
+    general: { ...ASKING, ...(query === undefined ? {} : { auth_query: query }), ...general },
     more: [...sections, options.more ?? ''].join('\n'),
-  });
-}
-
-/** Who a client is to the server. */
-async function whoAmI(proxy: TestProxy, config: ClientConfig): Promise<unknown> {
-  const client = await proxy.connect(config);
-  try {
-    const { rows } = await client.query('SELECT current_user AS "user", current_database() AS database');
-    return rows[0];
-  } finally {
-    await client.end();
-  }
-}
-
-async function asked(): Promise<string[]> {
-  const rows = await cluster.sql<{ who: string }>('SELECT who FROM public.asked ORDER BY who');
-  return rows.map(({ who }) => who);
-}
-
-/** Every login that fails here fails in the same words. */
-async function isRefused(proxy: TestProxy, config: ClientConfig): Promise<void> {
-  await assert.rejects(proxy.connect(config), (error: Error & { code?: string }) => {
-    assert.deepEqual(
-      [error.code, error.message.replace(/".*"/s, '"..."')],
-      ['28P01', 'password authentication failed for user "..."'],
-    );
-    return true;
   });
 }
 
@@ -151,11 +102,11 @@ suite('auth_query', () => {
     await using proxy = await start({ general: { auth_query_ttl: LONG_MS } });
     await whoAmI(proxy, { user: 'carol' });
     await whoAmI(proxy, { user: 'carol' });
-    assert.deepEqual(await asked(), ['carol']);
+    assert.deepEqual(await asked(cluster), ['carol']);
     await cluster.sql(`SET password_encryption = 'md5'`);
     await cluster.sql(`ALTER ROLE carol PASSWORD 'the new one'`);
     await whoAmI(proxy, { user: 'carol', password: 'the new one' });
-    assert.deepEqual(await asked(), ['carol', 'carol']);
+    assert.deepEqual(await asked(cluster), ['carol', 'carol']);
     await cluster.sql(`ALTER ROLE carol PASSWORD '${PASSWORDS.carol}'`);
     await cluster.sql('RESET password_encryption');
     // A SCRAM exchange cannot begin anew: the one after it is right.
@@ -173,7 +124,7 @@ suite('auth_query', () => {
     const logins = Array.from({ length: 100 }, (_, at) => whoAmI(proxy, { user: at % 2 === 0 ? 'alice' : 'carol' }));
     const outcomes = new Set((await Promise.all(logins)).map(row => JSON.stringify(row)));
     assert.equal(outcomes.size, 2);
-    assert.deepEqual(await asked(), ['alice', 'carol']);
+    assert.deepEqual(await asked(cluster), ['alice', 'carol']);
     const sessions = await cluster.activity();
     assert.ok(sessions.filter(({ usename }) => usename === ASKER.name).length <= 2);
   });
@@ -268,7 +219,7 @@ suite('hostile names', () => {
   test('find no password but their own, whether the file lists them or not', async () => {
     await using proxy = await start({ unlisted: true, general: { login_failure_limit: 0 } });
     for (const user of names) await isRefused(proxy, { user, password: PASSWORDS.alice });
-    const whom = await asked();
+    const whom = await asked(cluster);
     assert.deepEqual(whom, names.filter(name => Buffer.byteLength(name) <= 63).toSorted(), 'nothing else was run');
     assert.deepEqual(await whoAmI(proxy, { user: 'alice' }), { user: 'alice', database: DATABASE });
   });
@@ -299,7 +250,7 @@ suite('hostile names', () => {
     assert.equal(said.fields.code, '08P01');
     client.destroy();
     await cluster.sql('SELECT 1');
-    assert.deepEqual(await asked(), []);
+    assert.deepEqual(await asked(cluster), []);
   });
 });
 
@@ -320,7 +271,7 @@ suite('a SCRAM verifier in the file', () => {
     // What one client has proved serves others, and lasts over a reload that changes the pool.
     const client = await proxy.connect({ user: 'alice' });
     await cluster.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'alice'`);
-    const text = (await import('node:fs')).readFileSync(proxy.path, 'utf8');
+    const text = readFileSync(proxy.path, 'utf8');
     proxy.rewrite(text.replace('pool_size = 2', 'pool_size = 3'));
     await proxy.proxy.reload();
     await eventually('the client is served again', () =>
