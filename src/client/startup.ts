@@ -159,12 +159,12 @@ export class StartupChannel {
   }
 
   /**
-   * The next message.
-   * @throws Error it is longer than a login allows; StartupAborted the client left
+   * The next message, which must be of the type that is due.
+   * @throws Error it is another or longer than a login allows; StartupAborted the client left
    */
-  message(): Promise<Message> {
+  message(due: number): Promise<Message> {
     this.#socket.resume();
-    return this.#reader.next();
+    return this.#reader.next(due);
   }
 
   /** The login is over: what comes now is for somebody else, or dropped. */
@@ -333,9 +333,7 @@ async function authenticateScram(
 }
 
 async function passwordMessage(channel: StartupChannel): Promise<Buffer> {
-  const { type, body } = await channel.message().catch(asRefusal);
-  if (type !== FRONTEND.password)
-    throw pgError('protocol_violation', `expected password response, got message type ${type}`);
+  const { body } = await channel.message(FRONTEND.password).catch(asRefusal);
   return body;
 }
 

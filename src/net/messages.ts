@@ -11,11 +11,17 @@ export interface Message {
 /** Takes messages out of a framer on demand; what nobody asked for stays in the framer for the next phase. */
 export class MessageReader {
   readonly #framer: Framer;
-  #waiting: { resolve(message: Message): void; reject(error: Error): void } | undefined;
+  #waiting:
+    | { readonly due: number | undefined; resolve(message: Message): void; reject(error: Error): void }
+    | undefined;
   #failure: Error | undefined;
+  /** Bytes that may still come. */
+  #allowed: number;
 
-  constructor(framer: Framer) {
+  /** Fails when more than `bytes_max` come. */
+  constructor(framer: Framer, bytes_max = Number.POSITIVE_INFINITY) {
     this.#framer = framer;
+    this.#allowed = bytes_max;
   }
 
   /** Whether more has come than was asked for. */
@@ -25,6 +31,8 @@ export class MessageReader {
 
   /** Adds bytes from the socket. */
   feed(chunk: Buffer): void {
+    this.#allowed -= chunk.length;
+    if (this.#allowed < 0) return this.fail(new Error('more was sent than a login may take'));
     this.#framer.feed(chunk);
     if (this.#waiting !== undefined) this.#settle();
   }
@@ -37,12 +45,12 @@ export class MessageReader {
   }
 
   /**
-   * The next message.
-   * @throws Error the stream's failure, or a message longer than this phase allows
+   * The next message. One of another type than is `due`, if any is, is not waited for to its end.
+   * @throws Error the stream's failure, or a message longer than this phase allows, or not the one due
    */
-  next(): Promise<Message> {
+  next(due?: number): Promise<Message> {
     return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
+      this.#waiting = { due, resolve, reject };
       this.#settle();
     });
   }
@@ -50,6 +58,9 @@ export class MessageReader {
   #settle(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
+    const { nextType } = this.#framer;
+    if (nextType !== undefined && nextType !== (waiting.due ?? nextType))
+      this.#failure ??= new Error(`expected message type ${waiting.due}, got message type ${nextType}`);
     const part = this.#failure === undefined ? this.#framer.next() : PART.none;
     if (part === PART.none && this.#failure === undefined) return;
     this.#waiting = undefined;

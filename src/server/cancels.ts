@@ -6,6 +6,8 @@ const AGAIN_MS = 50;
 export class Cancels {
   #pending = 0;
   readonly #waiting: (() => void)[] = [];
+  /** What is to be canceled once more. */
+  readonly #again = new WeakSet<object>();
 
   /** Whether one is under way: what the server runs next could be hit. */
   get pending(): boolean {
@@ -23,8 +25,14 @@ export class Cancels {
   }
 
   /** Calls back when a statement that goes on is to be canceled once more: a server takes no notice before it has begun. */
-  later(callback: () => void): void {
-    this.whenSettled(() => setTimeout(callback, AGAIN_MS).unref());
+  later(exchange: object, callback: () => void): void {
+    if (this.#again.has(exchange)) return;
+    this.#again.add(exchange);
+    const again = () => {
+      this.#again.delete(exchange);
+      callback();
+    };
+    this.whenSettled(() => setTimeout(again, AGAIN_MS).unref());
   }
 
   /** Calls back when none is under way any more: now, if none is. */

@@ -9,7 +9,7 @@ import { ConnectionCounters } from '../stats/counters.ts';
 import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
 import { query, SYNC, TERMINATE } from '../wire/frontend.ts';
-import { BACKEND, HEADER_LENGTH, STATUS } from '../wire/protocol.ts';
+import { BACKEND, HEADER_LENGTH, SERVER_LOGIN_BYTES_MAX, STATUS } from '../wire/protocol.ts';
 import { Cancels } from './cancels.ts';
 import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
 import { Load } from './load.ts';
@@ -214,13 +214,15 @@ export class ServerConnection {
     );
   }
 
-  /** Cancels an exchange now, or when its turn comes. */
+  /** Cancels an exchange now, or when its turn comes; one request at a time, however often it is asked for. */
   cancelExchange(exchange: Exchange): void {
     exchange.canceled = true;
     if (!this.isHead(exchange)) return;
-    this.cancel();
-    this.#cancels.later(() => {
-      if (this.isHead(exchange) && exchange.canceled) this.cancel();
+    if (!this.canceling) this.cancel();
+    this.#cancels.later(exchange, () => {
+      if (!this.isHead(exchange) || !exchange.canceled) return;
+      if (this.canceling) this.cancelExchange(exchange);
+      else this.cancel();
     });
   }
 
@@ -272,7 +274,7 @@ export class ServerConnection {
 
   async #logIn({ binding }: Line, late: AbortSignal): Promise<this> {
     const { identity, keys, startup, require_auth } = this.options;
-    const reader = new MessageReader(this.#framer);
+    const reader = new MessageReader(this.#framer, SERVER_LOGIN_BYTES_MAX);
     this.#reader = reader;
     late.addEventListener('abort', () => this.close(errorText(late.reason)));
     const send = (bytes: Buffer) => this.#outbox.push(bytes);

@@ -70,6 +70,7 @@ export async function logIn(channel: LoginChannel, identity: ServerIdentity, key
   channel.send(startupMessage([['user', user], ['database', database], ...settings]));
   const parameters = new Map<string, string>();
   let isAsked = false;
+  let isIn = false;
   let pid = 0;
   let secret: Buffer = Buffer.alloc(4);
   for (;;) {
@@ -79,6 +80,7 @@ export async function logIn(channel: LoginChannel, identity: ServerIdentity, key
         checkMethod(body.readInt32BE(0), channel, isAsked);
         isAsked = true;
         await authenticate(channel, body, identity, keys);
+        isIn = body.readInt32BE(0) === AUTHENTICATION.ok;
         break;
       case BACKEND.parameterStatus: {
         const [name, value = ''] = body.toString().split('\0');
@@ -90,6 +92,8 @@ export async function logIn(channel: LoginChannel, identity: ServerIdentity, key
         secret = body.subarray(4);
         break;
       case BACKEND.readyForQuery:
+        // Whatever is asked of its authentication is asked when it says that this is over.
+        if (!isIn) throw new ServerLoginError('the server was ready before it had let anybody in', '08P01');
         return { pid, secret, parameters, status: body[0] };
       case BACKEND.errorResponse:
         throw refusal(body);

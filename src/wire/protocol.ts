@@ -82,6 +82,9 @@ export const STARTUP_LENGTH_MAX = 10_000;
 /** Bytes a message may have before login is complete; PostgreSQL's limit for password messages. */
 export const LOGIN_MESSAGE_LENGTH_MAX = 65_535;
 
+/** Bytes a server may send before it is ready: settings, notices, a message of the day. */
+export const SERVER_LOGIN_BYTES_MAX = 2 ** 20;
+
 /** Bytes a message without a value may have; PostgreSQL's PQ_SMALL_MESSAGE_LIMIT, with the type byte. */
 export const SHORT_LENGTH_MAX = 10_001;
 

@@ -251,9 +251,9 @@ suite('a server that pglynx logs in to', () => {
       assert.throws(() => read(`r=${nonce},s=AAAA,i=1`), /nonce does not extend/);
     }
   });
-  test('may ask for a million iterations and no more, or for what the caller allows', () => {
-    assert.equal(read('r=abcd,s=AAAA,i=1000000').iterations, 1_000_000);
-    assert.throws(() => read('r=abcd,s=AAAA,i=1000001'), /1000001 SCRAM iterations, more than 1000000/);
+  test('may ask for a hundred thousand iterations and no more, or for what the caller allows', () => {
+    assert.equal(read('r=abcd,s=AAAA,i=100000').iterations, 100_000);
+    assert.throws(() => read('r=abcd,s=AAAA,i=100001'), /100001 SCRAM iterations, more than 100000/);
     assert.throws(() => read('r=abcd,s=AAAA,i=4097', 4096), /more than 4096/);
     for (const count of ['0', '-1', '', '1e3', '0x10', ' 1', '99999999999999999999']) {
       assert.throws(() => read(`r=abcd,s=AAAA,i=${count}`), /iteration count/);
