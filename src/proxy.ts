@@ -24,7 +24,8 @@ import { Exporter } from './http/exporter.ts';
 import { peerText } from './net/address.ts';
 import { Credentials, readCredentials } from './net/credentials.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
-import { keepAliveOf, SYSTEM_KEEPALIVE } from './net/keepalive.ts';
+import type { Resolve } from './net/dns.ts';
+import { Network, SYSTEM_NETWORK } from './net/network.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
 import { Cluster, type ClusterContext } from './pool/cluster.ts';
@@ -48,6 +49,8 @@ export interface ProxyOptions {
   readonly shutdown?: (mode: ShutdownMode) => void;
   /** File descriptors of sockets that listen already; they are used instead of general.host, port and unix_socket_dir. */
   readonly sockets?: readonly number[];
+  /** Finds the addresses of servers; without it the operating system does. */
+  readonly resolve?: Resolve;
   /** Told when a reload begins and when it is over, whoever asked for it. */
   readonly reloading?: (isOver: boolean) => void;
 }
@@ -69,6 +72,7 @@ export function createProxy(loaded: LoadedConfig, options: ProxyOptions): PgProx
 export class PgProxy implements ControlPlane {
   readonly version = VERSION;
   readonly ledger = new Ledger();
+  readonly network: Network;
   readonly #log: Logger;
   readonly #options: ProxyOptions;
   readonly #drain: Drain;
@@ -103,11 +107,12 @@ export class PgProxy implements ControlPlane {
     this.#console = new Console(this);
     this.#showConsole = new Console(this, true);
     const general = () => this.#loaded.config.general;
+    this.network = new Network(general, options.logger, options.resolve);
     const context: ClusterContext = {
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: options.logger,
-      keepalive: () => keepAliveOf(general()),
+      network: this.network,
       encryption: settings => this.#credentials.encryption(settings),
       ledger: this.ledger,
       gates: new Gates(),
@@ -164,6 +169,7 @@ export class PgProxy implements ControlPlane {
     });
     const descriptors = new DescriptorWatch(this.#log);
     this.#every(MAINTAIN_MS, now => {
+      this.network.maintain(this.#registry.hosts, now);
       this.#registry.maintain(now);
       this.#passwords.maintain(now);
       descriptors.look(now);
@@ -326,7 +332,7 @@ export class PgProxy implements ControlPlane {
       client_login_timeout: () => general().client_login_timeout,
       max_client_conn: () => general().max_client_conn,
       max_message_size: () => general().max_message_size,
-      keepalive: () => keepAliveOf(general()),
+      network: this.network,
       encryption: () => ({ gate: this.#credentials.gate, isRequired: general().tls_mode === 'require' }),
       clusterFor: (database, user) => this.#registry.find(database, user),
       authenticate: (channel, request) => this.#logins.authenticate(channel, request),
@@ -397,7 +403,7 @@ export async function explainText(
     keys,
     profiles,
     log: nobody,
-    keepalive: () => SYSTEM_KEEPALIVE,
+    network: SYSTEM_NETWORK,
     encryption: settings => new Credentials().encryption(settings),
     ledger: new Ledger(),
     gates: new Gates(),

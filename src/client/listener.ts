@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { errorText, PgError, pgError } from '../errors.ts';
 import { peerText } from '../net/address.ts';
-import { type KeepAlive, keepAlive } from '../net/keepalive.ts';
+import type { Network } from '../net/network.ts';
 import { Outbox } from '../net/outbox.ts';
 import { peerUser } from '../net/peer.ts';
 import { type Bound, clientServer, type PortSettings, Ports, type PortsOwner } from '../net/ports.ts';
@@ -44,7 +44,7 @@ export interface ListenerContext extends Omit<SessionContext, 'ended'> {
   readonly max_client_conn: () => number;
   /** Bytes. */
   readonly max_message_size: () => number;
-  readonly keepalive: () => KeepAlive;
+  readonly network: Network;
   readonly encryption: () => EncryptionOffer;
   /**
    * Has a client prove who it is.
@@ -129,11 +129,11 @@ export class Listener implements PortsOwner {
   }
 
   async #accept(socket: Socket): Promise<void> {
-    const { max_message_size, keepalive, client_login_timeout } = this.#context;
+    const { max_message_size, network, client_login_timeout } = this.#context;
     this.#sockets.add(socket);
     this.#strangers.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
-    keepAlive(socket, keepalive());
+    network.settle(socket);
     const held = { types: [FRONTEND.parse], length_max: max_message_size() };
     const framer = new Framer({ eager: [FRONTEND.copyData], held });
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
@@ -176,6 +176,7 @@ export class Listener implements PortsOwner {
     const login = { database, user, address: channel.address, tls: channel.tls, peer };
     const { mayOnlyShow } = await this.#context.authenticate(channel, login);
     proved();
+    this.#context.network.watch(socket);
     const arrival = { socket, framer, channel, minor, parameters, user, database, seat };
     if (isAdmin) this.#openConsole(arrival, mayOnlyShow);
     else await this.#openSession(arrival);

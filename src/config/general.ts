@@ -165,11 +165,13 @@ const network = {
   }),
   tcp_user_timeout: milliseconds(0).default(10_000).register(settingInfo, {
     reload: 'live',
-    description: 'How long sent data may stay unacknowledged. Node has no way to set it.',
+    description:
+      'A connection is closed when what was sent stays unacknowledged this long, though the system tries again; 0 leaves it to the system. On Linux only, where pglynx looks for itself every few seconds, since Node cannot set TCP_USER_TIMEOUT; a client that is alive and does not read is no such case.',
   }),
   dns_cache_enabled: z.boolean().default(false).register(settingInfo, {
     reload: 'live',
-    description: 'Remember the addresses of server names and drop connections when they change.',
+    description:
+      'Remember the addresses of server names. Connections to an address that a name no longer has take no more work and are closed when they are free.',
   }),
   dns_max_ttl: seconds(1).default(30).register(settingInfo, {
     reload: 'live',

@@ -40,9 +40,6 @@ const mirrorRole: Unbuilt = {
 /** By section and key. */
 export const UNBUILT: ReadonlyMap<string, Unbuilt> = new Map<string, Unbuilt>([
   ['general.worker_threads', changed()],
-  ['general.tcp_user_timeout', changed()],
-  ['general.dns_cache_enabled', switched],
-  ['general.dns_max_ttl', changed('dns_cache_enabled')],
   ['shards.servers', mirrorRole],
   ['shards.mirrors', switched],
   ['plugins.intercept', plugin],

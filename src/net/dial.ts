@@ -5,7 +5,7 @@ import { endPointHash } from '../auth/binding.ts';
 import { errorText } from '../errors.ts';
 import { SSL_REQUEST } from '../wire/frontend.ts';
 import { endpoint, isDirectory } from './address.ts';
-import { type KeepAlive, keepAlive } from './keepalive.ts';
+import type { Network } from './network.ts';
 import { ALPN, type TlsFacts } from './tls.ts';
 
 /** What is asked of a server's encryption, the least first. */
@@ -22,7 +22,7 @@ export interface DialTarget {
   /** A name, an address, or the directory of a Unix socket. */
   readonly host: string;
   readonly port: number;
-  readonly keepalive: KeepAlive;
+  readonly network: Network;
   /** Undefined for none. Throws when its certificates cannot be read. */
   readonly encryption: (() => Encryption) | undefined;
 }
@@ -116,12 +116,12 @@ function reading(line: Line): Line {
   return line;
 }
 
-function reach(socket: Socket, { host, port, keepalive }: DialTarget, signal: AbortSignal): Promise<void> {
+function reach(socket: Socket, { host, port, network }: DialTarget, signal: AbortSignal): Promise<void> {
   // Whoever waits for it is told; in between nobody does.
   socket.on('error', () => {});
   socket.setNoDelay(true);
-  const reached = outcome(socket, 'connect', signal, () => keepAlive(socket, keepalive));
-  socket.connect(endpoint(host, port));
+  const reached = outcome(socket, 'connect', signal, () => network.settle(socket));
+  socket.connect({ ...endpoint(host, port), lookup: network.lookup });
   return reached;
 }
 

@@ -10,9 +10,6 @@ export interface KeepAlive {
   readonly count: number;
 }
 
-/** What is left to the system. */
-export const SYSTEM_KEEPALIVE: KeepAlive = { idle_s: 0, interval_s: 0, count: 0 };
-
 /** The settings of the file. */
 export interface KeepAliveSettings {
   readonly tcp_keepalives_idle: number;

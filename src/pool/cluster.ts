@@ -7,7 +7,7 @@ import type { ServerTlsSettings } from '../config/encryption.ts';
 import { type PgError, pgError } from '../errors.ts';
 import { addressText } from '../net/address.ts';
 import type { Encryption } from '../net/dial.ts';
-import type { KeepAlive } from '../net/keepalive.ts';
+import type { Network } from '../net/network.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { ConnectOptions } from '../server/options.ts';
 import type { ProfileCatalog, SettingsProfile } from '../server/parameters.ts';
@@ -40,7 +40,7 @@ export interface ClusterContext {
   readonly keys: KeyCache;
   readonly profiles: ProfileCatalog;
   readonly log: ClusterLog;
-  readonly keepalive: () => KeepAlive;
+  readonly network: Network;
   /** How to encrypt, with the certificates as they were read last. Throws when they cannot be. */
   encryption(settings: ServerTlsSettings): Encryption;
   readonly ledger: Ledger;
@@ -330,7 +330,7 @@ export class Cluster implements PoolOwner<Pool> {
       startup,
       keys: this.context.keys,
       connect_timeout,
-      keepalive: this.context.keepalive(),
+      network: this.context.network,
       statements_max: prepared_statements_cache_size,
     };
   }

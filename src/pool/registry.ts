@@ -7,6 +7,7 @@ import { AutoClusters, type AutoLimits, type AutoName } from './autodb.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
 import type { Gates } from './gates.ts';
 import { SHUTTING_DOWN } from './settings.ts';
+import { leaveMoved } from './turnover.ts';
 
 /** The clusters of a configuration by their names, made and not yet at work. */
 export type Plan = ReadonlyMap<string, Cluster>;
@@ -37,6 +38,11 @@ export class Registry {
   /** Those that have connections or may get some: in use, or retired by a reload and not done with. */
   get all(): Cluster[] {
     return [...this.#everything()];
+  }
+
+  /** The hosts of all servers. */
+  get hosts(): ReadonlySet<string> {
+    return new Set([...this.#everything()].flatMap(({ pools }) => pools.map(({ address }) => address.host)));
   }
 
   get retired(): ReadonlySet<Cluster> {
@@ -141,6 +147,7 @@ export class Registry {
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
     for (const cluster of this.#everything()) {
+      for (const pool of cluster.own) leaveMoved(pool.connections);
       if (!cluster.credentials.missing) for (const pool of cluster.own) pool.maintain(now);
     }
     this.#drop(this.#auto.idle(now));

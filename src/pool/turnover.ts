@@ -7,6 +7,7 @@ export const ENDED = {
   lifetime: 'server_lifetime is over',
   idle: 'idle_timeout is over',
   outdated: 'RECONNECT asked for a new one',
+  moved: "the server's name no longer has its address",
   unfit: 'its place is needed for other startup settings',
 } as const;
 
@@ -31,6 +32,7 @@ export class Turnover {
   /** Why it is not to be used any more, if it is not. */
   over(connection: ServerConnection, now: number): string | undefined {
     if (now <= connection.expires_at) return undefined;
+    if (hasMoved(connection)) return ENDED.moved;
     return isOutdated(connection) ? ENDED.outdated : ENDED.lifetime;
   }
 }
@@ -38,4 +40,13 @@ export class Turnover {
 /** Whether another connection is to take its place as soon as it is free. */
 export function isOutdated({ expires_at }: ServerConnection): boolean {
   return expires_at === OUTDATED;
+}
+
+/** Ends the time of connections to addresses that the name of their server has no longer. */
+export function leaveMoved(connections: Iterable<ServerConnection>): void {
+  for (const connection of connections) if (hasMoved(connection)) connection.expires_at = OUTDATED;
+}
+
+function hasMoved({ options, address }: ServerConnection): boolean {
+  return options.network.dns.hasLeft(options.host, address);
 }

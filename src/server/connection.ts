@@ -32,6 +32,8 @@ const LIMITS = { eager: [BACKEND.dataRow, BACKEND.copyData], held: { types: [], 
 
 export class ServerConnection {
   readonly options: ConnectOptions;
+  /** The server's address; undefined at a Unix socket. */
+  readonly address: string | undefined;
   /** Undefined when it is not encrypted. */
   readonly tls: TlsFacts | undefined;
   readonly counters = new ConnectionCounters();
@@ -78,6 +80,8 @@ export class ServerConnection {
     this.tls = line.tls;
     this.statements = new ServerStatements(options.statements_max);
     this.#socket = line.socket;
+    this.address = line.socket.remoteAddress;
+    options.network.watch(line.socket);
     line.receive = chunk => this.#read(chunk);
     this.#outbox = new Outbox(this.#socket, this, 'turn');
     this.#socket.on('error', error => this.close(errorText(error)));

@@ -2,7 +2,7 @@
 import type { KeyCache } from '../auth/secret.ts';
 import type { ServerAuthMethod } from '../config/encryption.ts';
 import type { Encryption } from '../net/dial.ts';
-import type { KeepAlive } from '../net/keepalive.ts';
+import type { Network } from '../net/network.ts';
 import type { ServerIdentity } from './login.ts';
 import type { SettingsProfile } from './parameters.ts';
 
@@ -20,6 +20,6 @@ export interface ConnectOptions {
   readonly keys: KeyCache;
   /** Milliseconds for connecting and logging in together. */
   readonly connect_timeout: number;
-  readonly keepalive: KeepAlive;
+  readonly network: Network;
   readonly statements_max: number;
 }

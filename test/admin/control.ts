@@ -7,7 +7,7 @@ import type { ServerTlsSettings } from '../../src/config/encryption.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { settingRows } from '../../src/config/rows.ts';
 import { Credentials } from '../../src/net/credentials.ts';
-import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
+import { SYSTEM_NETWORK } from '../../src/net/network.ts';
 import type { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
 import type { Pool } from '../../src/pool/pool.ts';
@@ -71,7 +71,7 @@ export class TestControl implements ControlPlane {
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive: () => SYSTEM_KEEPALIVE,
+      network: SYSTEM_NETWORK,
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: this.ledger,
       gates: new Gates(),

@@ -8,7 +8,7 @@ import { clusterSettings } from '../../src/config/cluster.ts';
 import type { ServerTlsSettings } from '../../src/config/encryption.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { Credentials } from '../../src/net/credentials.ts';
-import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
+import { SYSTEM_NETWORK } from '../../src/net/network.ts';
 import { type Candidate, choose, type LoadBalancingMode } from '../../src/pool/balancer.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
@@ -182,7 +182,7 @@ servers = [${lines.join(', ')}]`;
       keys: new KeyCache(Buffer.alloc(32)),
       profiles: new ProfileCatalog(),
       log,
-      keepalive: () => SYSTEM_KEEPALIVE,
+      network: SYSTEM_NETWORK,
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: new Ledger(),
       gates: new Gates(),

@@ -5,7 +5,7 @@ import { KeyCache } from '../../src/auth/secret.ts';
 import { type ClusterSettings, clusterSettings } from '../../src/config/cluster.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { Credentials } from '../../src/net/credentials.ts';
-import { SYSTEM_KEEPALIVE } from '../../src/net/keepalive.ts';
+import { SYSTEM_NETWORK } from '../../src/net/network.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
@@ -40,7 +40,7 @@ export class TestReader implements AsyncDisposable {
           info: () => {},
           warn: (_fields, text) => this.warnings.push(text),
         },
-        keepalive: () => SYSTEM_KEEPALIVE,
+        network: SYSTEM_NETWORK,
         encryption: settings => new Credentials().encryption(settings),
         ledger: new Ledger(),
         gates: new Gates(),

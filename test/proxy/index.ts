@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Client, type ClientConfig } from 'pg';
 import { pino } from 'pino';
 import { loadConfig } from '../../src/config/load.ts';
+import type { Resolve } from '../../src/net/dns.ts';
 import { createProxy, type PgProxy } from '../../src/proxy.ts';
 import { RawClient } from '../client/raw.ts';
 import { DATABASE, PASSWORDS } from '../cluster/index.ts';
@@ -23,6 +24,8 @@ export interface ProxyOptions {
   readonly users?: readonly (keyof typeof PASSWORDS)[];
   /** Databases on the same servers, one for each shard; the test database alone when absent. */
   readonly shards?: readonly string[];
+  /** Finds the addresses of servers that have names. */
+  readonly resolve?: Resolve;
   /** Sections appended to the file. */
   readonly more?: string;
 }
@@ -52,7 +55,11 @@ export class TestProxy {
     writeFileSync(path, configText(cluster, options));
     const log: Record<string, unknown>[] = [];
     const logger = pino({ level: 'debug' }, { write: (line: string) => void log.push(JSON.parse(line)) });
-    const proxy = createProxy(loadConfig(path), { logger, shutdown: () => {} });
+    const proxy = createProxy(loadConfig(path), {
+      logger,
+      shutdown: () => {},
+      ...(options.resolve && { resolve: options.resolve }),
+    });
     const { port } = await proxy.start();
     return new TestProxy(proxy, port, path, folder, log);
   }
