@@ -4,4 +4,5 @@ export { type LoadedConfig, loadConfig, parseConfig } from './config/load.ts';
 export { ConfigError, type Problem } from './config/problem.ts';
 export type { Config } from './config/schema.ts';
 export { type Bound, PortError } from './net/ports.ts';
-export { createProxy, explainText, type PgProxy, type ProxyOptions } from './proxy.ts';
+export { explainText } from './proxy/explain.ts';
+export { createProxy, type PgProxy, type ProxyOptions } from './proxy.ts';

@@ -10,9 +10,7 @@ import { KeyCache } from './auth/secret.ts';
 import { Listener, type ListenerContext } from './client/listener.ts';
 import { ClientLog } from './client/log.ts';
 import { isAdminDatabase, Logins } from './client/logins.ts';
-import { ClientRouting } from './client/routing.ts';
 import type { Session } from './client/session.ts';
-import { ClientSettings } from './client/settings.ts';
 import { clusterSettings } from './config/cluster.ts';
 import { type ClusterName, changedRules, diffConfigs, withoutRestart } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
@@ -25,19 +23,19 @@ import { peerText } from './net/address.ts';
 import { Credentials, readCredentials } from './net/credentials.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import type { Resolve } from './net/dns.ts';
-import { Network, SYSTEM_NETWORK } from './net/network.ts';
+import { Network } from './net/network.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
-import { Cluster, type ClusterContext } from './pool/cluster.ts';
+import type { Cluster, ClusterContext } from './pool/cluster.ts';
 import { Gates } from './pool/gates.ts';
 import { Passwords } from './pool/passwords.ts';
 import { type Plan, Registry } from './pool/registry.ts';
+import { analyzerFor, keyColumns } from './proxy/analyzer.ts';
 import { Autoreload } from './proxy/autoreload.ts';
 import { Drain } from './proxy/drain.ts';
 import { Reloads } from './proxy/reloads.ts';
-import { shardingKey } from './routing/values.ts';
 import { ProfileCatalog } from './server/parameters.ts';
-import { Analyzer } from './sql/cache.ts';
+import type { Analyzer } from './sql/cache.ts';
 import { AVERAGE_WINDOW_S } from './stats/counters.ts';
 import { Ledger } from './stats/ledger.ts';
 import { VERSION } from './version.ts';
@@ -382,39 +380,6 @@ export class PgProxy implements ControlPlane {
   }
 }
 
-/**
- * The rows of EXPLAIN ROUTE for a text under a configuration, without any server: functions that are not PostgreSQL's
- * own count as writes. Database and user are the first of the file unless they are given.
- * @throws Error there is no such database or user
- */
-export async function explainText(
-  loaded: LoadedConfig,
-  text: string,
-  wanted: { readonly database?: string; readonly user?: string },
-): Promise<string[][]> {
-  const settings = clusterSettings(loaded.config).find(
-    ({ database, username }) => database === (wanted.database ?? database) && username === (wanted.user ?? username),
-  );
-  if (settings === undefined) throw new Error('the configuration has no pool of this database and user');
-  const profiles = new ProfileCatalog();
-  const nobody = { info: () => undefined, warn: () => undefined };
-  const keys = new KeyCache(randomBytes(32));
-  const context: ClusterContext = {
-    keys,
-    profiles,
-    log: nobody,
-    network: SYSTEM_NETWORK,
-    encryption: settings => new Credentials().encryption(settings),
-    ledger: new Ledger(),
-    gates: new Gates(),
-  };
-  const cluster = new Cluster(settings, context);
-  const client = new ClientSettings(profiles.defaults, '', cluster);
-  const routing = new ClientRouting(await analyzerFor(loaded), client, cluster);
-  const bytes = Buffer.from(text);
-  return routing.explain(bytes, 0, bytes.length, { held: undefined, begun: undefined, whole: true });
-}
-
 /** Returns when it holds, or when that takes too long. */
 async function until(holds: () => boolean, limit_ms: number): Promise<void> {
   const deadline = performance.now() + limit_ms;
@@ -422,22 +387,6 @@ async function until(holds: () => boolean, limit_ms: number): Promise<void> {
 }
 
 const POLL_MS = 5;
-
-function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {
-  const now = () => performance.now();
-  const max_length = loaded.config.general.query_analysis_max_length;
-  return Analyzer.create({ now, max_length }).then(analyzer => {
-    analyzer.columns = keyColumns(loaded);
-    return analyzer;
-  });
-}
-
-/** Names of all columns that are sharding keys of a pool with shards. */
-function keyColumns({ config }: Pick<LoadedConfig, 'config'>): ReadonlySet<string> {
-  const keyed = clusterSettings(config).filter(({ shards }) => shards.length > 1);
-  const written = keyed.flatMap(({ sharding }) => sharding.automatic_key ?? []);
-  return new Set(written.map(key => shardingKey(key).column));
-}
 
 function adminParameters(application_name: string): ReadonlyMap<string, string> {
   return new Map([

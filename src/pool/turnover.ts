@@ -47,6 +47,6 @@ export function leaveMoved(connections: Iterable<ServerConnection>): void {
   for (const connection of connections) if (hasMoved(connection)) connection.expires_at = OUTDATED;
 }
 
-function hasMoved({ options, address }: ServerConnection): boolean {
-  return options.network.dns.hasLeft(options.host, address);
+function hasMoved({ options, line }: ServerConnection): boolean {
+  return options.network.dns.hasLeft(options.host, line.socket.remoteAddress);
 }

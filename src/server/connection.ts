@@ -4,7 +4,6 @@ import { errorText } from '../errors.ts';
 import { demanded, dial, type Line, within } from '../net/dial.ts';
 import { MessageReader } from '../net/messages.ts';
 import { Outbox } from '../net/outbox.ts';
-import type { TlsFacts } from '../net/tls.ts';
 import { ConnectionCounters } from '../stats/counters.ts';
 import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
@@ -32,10 +31,8 @@ const LIMITS = { eager: [BACKEND.dataRow, BACKEND.copyData], held: { types: [], 
 
 export class ServerConnection {
   readonly options: ConnectOptions;
-  /** The server's address; undefined at a Unix socket. */
-  readonly address: string | undefined;
-  /** Undefined when it is not encrypted. */
-  readonly tls: TlsFacts | undefined;
+  /** The open socket, and how it is encrypted. */
+  readonly line: Line;
   readonly counters = new ConnectionCounters();
   readonly statements: ServerStatements;
   readonly queue = new ExchangeQueue();
@@ -77,10 +74,9 @@ export class ServerConnection {
 
   private constructor(options: ConnectOptions, line: Line) {
     this.options = options;
-    this.tls = line.tls;
+    this.line = line;
     this.statements = new ServerStatements(options.statements_max);
     this.#socket = line.socket;
-    this.address = line.socket.remoteAddress;
     options.network.watch(line.socket);
     line.receive = chunk => this.#read(chunk);
     this.#outbox = new Outbox(this.#socket, this, 'turn');
@@ -211,7 +207,7 @@ export class ServerConnection {
     if (this.#state !== 'ready') return;
     this.queue.endanger();
     const { encryption } = this.options;
-    const server = { ...this.options, encryption: this.tls && encryption && (() => demanded(encryption())) };
+    const server = { ...this.options, encryption: this.line.tls && encryption && (() => demanded(encryption())) };
     this.#cancels.send(server, this.pid, this.#secret, failure =>
       // A cancel whose fate is unknown could still hit the next statement: this connection must not see one.
       this.close(`a cancel request could not be settled: ${failure}`),
