@@ -129,7 +129,7 @@ export class PgProxy implements ControlPlane {
     });
     this.#exporter = new Exporter(this, loaded.config.general.host, options.logger);
     this.#clientLog = new ClientLog(this.#log, general);
-    this.#passwords = new Passwords(context, () => general().auth_query_ttl);
+    this.#passwords = new Passwords(this.#registry, () => general().auth_query_ttl);
     const { registry, passwords, keys } = { registry: this.#registry, passwords: this.#passwords, keys: this.#keys };
     this.#logins = new Logins({ keys, registry, passwords, loaded: () => this.#loaded });
     this.#autoreload = new Autoreload({
@@ -223,7 +223,7 @@ export class PgProxy implements ControlPlane {
     this.#credentials = credentials;
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
-    this.#passwords.forget();
+    this.#passwords.reloaded(performance.now());
     const isGone = ({ database, username }: ClusterName) => this.#registry.find(database, username) === undefined;
     this.#remove([...removed, ...made].filter(isGone));
     expose();
@@ -290,7 +290,6 @@ export class PgProxy implements ControlPlane {
     await until(() => this.#listener === undefined || this.#listener.isEmpty, FAREWELL_MS);
     this.#listener?.destroy();
     this.#registry.destroy();
-    this.#passwords.destroy();
     this.#exporter.stop();
     this.#log.info('Shutting down...');
   }

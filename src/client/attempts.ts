@@ -1,6 +1,7 @@
 /** Failed logins, counted for each user from each address and for each address, so that guessing passwords takes for ever. */
 import { isIPv6 } from 'node:net';
 import { LRUCache } from 'lru-cache';
+import { NAME_LENGTH_MAX } from '../config/wildcards.ts';
 
 /** How many may fail, by the configuration in force. */
 export interface AttemptLimits {
@@ -50,7 +51,8 @@ export class Attempts {
     const limit = this.#limits.limit();
     if (limit === 0) return UNCOUNTED;
     const from = network(address);
-    const own = this.#bucket(JSON.stringify([from, user]), limit, 1, now);
+    // Nobody has a longer name: those that begin alike count together.
+    const own = this.#bucket(JSON.stringify([from, user.slice(0, NAME_LENGTH_MAX + 1)]), limit, 1, now);
     const all = this.#bucket(from, limit * USERS_SHARE, USERS_SHARE, now);
     if (!hasRoom(own, limit) || !hasRoom(all, limit * USERS_SHARE)) return undefined;
     own.pending++;

@@ -54,8 +54,9 @@ export class ClientLog {
     this.disconnected(client, address, cause);
   }
 
-  loginFailed(address: string, { sqlstate, message }: PgError): void {
-    this.#log.warn({ address, sqlstate }, `Login failed: ${message}`);
+  loginFailed(address: string, { sqlstate, message, cause }: PgError): void {
+    const reason = typeof cause === 'string' ? { cause } : {};
+    this.#log.warn({ address, sqlstate, ...reason }, `Login failed: ${message}`);
   }
 
   /** So many clients could not be let in at all. */

@@ -123,35 +123,43 @@ export class Logins {
     const { user, address } = request;
     const attempt = this.#attempts.begin(address, user, performance.now());
     if (attempt === undefined) throw pgError('too_many_failed_logins', user);
-    const { source } = known;
-    const found = await source?.find(user);
-    const first = known.password ?? found?.secret;
+    const { source, isNobody } = known;
+    let first = known.password;
     let secret = first;
-    const refresh = async () => {
-      secret = await source?.refresh(user);
-      return known.isNobody ? undefined : secret;
-    };
-    const account = {
-      auth_type: exchangeFor(method, first, source),
-      password: known.isNobody ? undefined : first,
-      ...(found?.isOld === true ? { refresh } : {}),
-    };
     try {
+      const found = await source?.find(user);
+      first ??= found?.secret;
+      secret = first;
+      const refresh = async () => {
+        secret = await source?.refresh(user);
+        return isNobody ? undefined : secret;
+      };
+      const auth_type = exchangeFor(method, first, source);
+      const account = { auth_type, password: isNobody ? undefined : first, ...(found?.isOld === true && { refresh }) };
       const proven = await authenticate(channel, user, account, this.#context.keys);
       attempt.succeeded();
-      const isKept = source !== undefined || proven === undefined || isVerifier(first);
+      // Keys for the salt of a plain password are pglynx's own: no server has them.
       return {
-        proven: isKept && isVerifier(first) ? proven : undefined,
+        proven: isVerifier(first) ? proven : undefined,
         secret: source === undefined ? undefined : secret,
       };
     } catch (thrown) {
       const isWrong = thrown instanceof PgError && thrown.kind === 'authentication_failed';
+      if (isWrong) thrown.cause = whyWrong(known, method, secret);
       // A password that has changed since it was read may well have been right.
       if (isWrong && secret === first) attempt.failed(performance.now());
       else attempt.abandoned();
       throw thrown;
     }
   }
+}
+
+/** For the operator: the client is told nothing but that it failed. */
+function whyWrong({ isNobody, source }: Known, method: LoginMethod, secret: string | undefined): string {
+  if (isNobody) return 'no such user';
+  if (secret === undefined) return source === undefined ? 'the user has no password' : 'auth_query found no password';
+  if (method === 'scram-sha-256' && passwordKind(secret) === 'md5') return 'SCRAM cannot be proved with an md5 hash';
+  return 'the password is wrong';
 }
 
 /** As in PostgreSQL, md5 is SCRAM where a verifier is kept; whom nobody knows gets what others of the database get. */

@@ -5,6 +5,7 @@ import { endPointHash } from '../auth/binding.ts';
 import { type ProvenKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
 import { errorText, PgError, pgError } from '../errors.ts';
+import { peerAddress } from '../net/address.ts';
 import type { Gate, Secured } from '../net/gate.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
 import type { TlsFacts } from '../net/tls.ts';
@@ -87,7 +88,7 @@ export class StartupChannel {
   readonly #onData = (chunk: Buffer) => this.#data(chunk);
 
   constructor(socket: Socket, framer: Framer) {
-    this.address = socket.remoteAddress;
+    this.address = peerAddress(socket);
     this.#reader = new MessageReader(framer);
     this.#socket = this.#listen(socket);
   }

@@ -6,9 +6,8 @@ import { NAME_LENGTH_MAX } from '../config/wildcards.ts';
 import { errorText } from '../errors.ts';
 import { type AnswerRow, ask } from '../server/ask.ts';
 import { ServerError } from '../server/silent.ts';
-import { Ledger } from '../stats/ledger.ts';
 import { borrow } from './borrow.ts';
-import { Cluster, type ClusterContext } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 
 /** Users remembered for each auth_query. */
 const USERS_MAX = 10_000;
@@ -16,6 +15,8 @@ const USERS_MAX = 10_000;
 const ASKED_MAX = 1000;
 /** Connections of each auth_query. */
 const CONNECTIONS_MAX = 2;
+/** After a reload a source stays this long for those who still ask it. */
+const STALE_MS = 2000;
 /** After this the connection of a query is closed. */
 const ANSWER_MS = 5000;
 
@@ -31,6 +32,8 @@ export interface Found {
 export class PasswordSource {
   /** The form of the last password that was found: strangers get the exchange that it makes. */
   usual: PasswordKind = 'scram-sha-256';
+  /** When a reload left open whether anybody needs it any more, on the clock of `performance.now()`. */
+  stale_since: number | undefined;
 
   readonly #auth: AuthQuerySettings;
   readonly #sql: string;
@@ -42,12 +45,12 @@ export class PasswordSource {
   readonly #known = new LRUCache<string, { readonly secret: string | undefined }>({ max: USERS_MAX });
   readonly #asked = new Map<string, Promise<string | undefined>>();
 
-  constructor(auth: AuthQuerySettings, settings: ClusterSettings, context: ClusterContext, ttl_ms: () => number) {
+  constructor(auth: AuthQuerySettings, cluster: Cluster, ttl_ms: () => number) {
     this.#auth = auth;
+    this.#cluster = cluster;
     // PgCat puts the name itself in the place of $1, so its files have the quotes around it; as there, each has a type of its own.
     this.#count = /\$1(?!\d)/.test(auth.query.replaceAll("'$1'", '')) ? 1 : 0;
     this.#sql = auth.query.replaceAll("'$1'", () => `$${++this.#count}`);
-    this.#cluster = new Cluster(settings, { ...context, ledger: new Ledger() });
     this.#ttl_ms = ttl_ms;
   }
 
@@ -72,20 +75,9 @@ export class PasswordSource {
     return asking;
   }
 
-  /** Closes connections that were idle for long. */
-  maintain(now: number): void {
-    for (const pool of this.#cluster.pools) pool.maintain(now);
-  }
-
-  /** Nobody will ask any more. */
-  close(): void {
-    this.#cluster.retire();
-  }
-
-  /** Closes every connection, whoever waits for its answer. */
-  destroy(): void {
-    this.close();
-    for (const pool of this.#cluster.pools) pool.destroy();
+  /** Whether nobody waits for an answer. */
+  get isIdle(): boolean {
+    return this.#asked.size === 0;
   }
 
   async #fetch(user: string): Promise<string | undefined> {
@@ -157,14 +149,20 @@ export class PasswordSource {
   }
 }
 
+/** What {@link Passwords} needs of the registry. */
+export interface Askers {
+  ask(settings: ClusterSettings): Cluster;
+  dismiss(cluster: Cluster): void;
+}
+
 /** The sources of all pools; pools that ask the same of the same servers have the same one. */
 export class Passwords {
-  readonly #context: ClusterContext;
+  readonly #askers: Askers;
   readonly #ttl_ms: () => number;
-  readonly #sources = new Map<string, PasswordSource>();
+  readonly #sources = new Map<string, { readonly source: PasswordSource; readonly cluster: Cluster }>();
 
-  constructor(context: ClusterContext, ttl_ms: () => number) {
-    this.#context = context;
+  constructor(askers: Askers, ttl_ms: () => number) {
+    this.#askers = askers;
     this.#ttl_ms = ttl_ms;
   }
 
@@ -174,26 +172,28 @@ export class Passwords {
     if (auth_query === undefined) return undefined;
     const wanted = sourceSettings(settings, auth_query);
     const name = JSON.stringify(wanted);
-    const known = this.#sources.get(name);
-    if (known !== undefined) return known;
-    const source = new PasswordSource(auth_query, wanted, this.#context, this.#ttl_ms);
-    this.#sources.set(name, source);
-    return source;
+    let known = this.#sources.get(name);
+    if (known === undefined) {
+      const cluster = this.#askers.ask(wanted);
+      known = { source: new PasswordSource(auth_query, cluster, this.#ttl_ms), cluster };
+      this.#sources.set(name, known);
+    }
+    known.source.stale_since = undefined;
+    return known.source;
   }
 
+  /** The configuration has changed: what nobody needs any more ends soon. */
+  reloaded(now: number): void {
+    for (const { source } of this.#sources.values()) source.stale_since ??= now;
+  }
+
+  /** Ends what a reload has made useless. */
   maintain(now: number): void {
-    for (const source of this.#sources.values()) source.maintain(now);
-  }
-
-  /** The configuration has changed: what it still needs is made anew when somebody asks. */
-  forget(): void {
-    for (const source of this.#sources.values()) source.close();
-    this.#sources.clear();
-  }
-
-  destroy(): void {
-    for (const source of this.#sources.values()) source.destroy();
-    this.#sources.clear();
+    for (const [name, { source, cluster }] of this.#sources) {
+      if (source.stale_since === undefined || now - source.stale_since < STALE_MS || !source.isIdle) continue;
+      this.#sources.delete(name);
+      this.#askers.dismiss(cluster);
+    }
   }
 }
 

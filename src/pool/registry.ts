@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ClusterSettings } from '../config/cluster.ts';
 import { pgError } from '../errors.ts';
+import { Ledger } from '../stats/ledger.ts';
 import { Activity } from './activity.ts';
 import { AutoClusters, type AutoLimits, type AutoName } from './autodb.ts';
 import { Cluster, type ClusterContext } from './cluster.ts';
@@ -17,6 +18,8 @@ export class Registry {
   #clusters: Plan = new Map();
   /** Those that a reload has replaced or removed and that clients are not done with. */
   readonly #retired = new Set<Cluster>();
+  /** Those through which pglynx itself asks servers. */
+  readonly #askers = new Set<Cluster>();
   readonly #auto: AutoClusters;
   readonly #limits: AutoLimits;
 
@@ -87,6 +90,21 @@ export class Registry {
     return cluster;
   }
 
+  /** A cluster for pglynx's own questions: operators steer it as others, and what it does is nobody's. */
+  ask(settings: ClusterSettings): Cluster {
+    const cluster = new Cluster(settings, { ...this.#context, ledger: new Ledger() });
+    this.#askers.add(cluster);
+    return cluster;
+  }
+
+  /** Ends such a cluster. */
+  dismiss(cluster: Cluster): void {
+    this.#askers.delete(cluster);
+    this.#retired.add(cluster);
+    cluster.retire();
+    this.#prune();
+  }
+
   #makeRoom(now: number): void {
     const victim = this.#auto.victim(now);
     if (victim === 'none') throw pgError('too_many_pools', this.#limits.pools_max());
@@ -139,9 +157,17 @@ export class Registry {
       this.#retired.add(cluster);
       cluster.retire(() => this.#clusters.get(name), cause);
     }
-    this.gates.prune((database, user) => plan.has(key(database, user)));
+    this.#prune();
     this.#forget();
     return fresh;
+  }
+
+  #prune(): void {
+    const asking = new Set([...this.#askers].map(({ settings }) => key(settings.database, settings.username)));
+    this.gates.prune((database, user) => {
+      const name = key(database, user);
+      return this.#clusters.has(name) || asking.has(name);
+    });
   }
 
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
@@ -156,6 +182,7 @@ export class Registry {
 
   /** Ends all clusters: connections that nobody uses now, the others when they are free. */
   retire(): void {
+    for (const cluster of [...this.#askers]) this.dismiss(cluster);
     this.replace(new Map(), SHUTTING_DOWN);
   }
 
@@ -168,6 +195,7 @@ export class Registry {
 
   *#everything(): Generator<Cluster> {
     yield* this.#clusters.values();
+    yield* this.#askers;
     yield* this.#retired;
   }
 

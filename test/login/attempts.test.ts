@@ -58,6 +58,14 @@ suite('failed logins', () => {
     assert.notEqual(attempts.begin('2001:db8:1:3::1', 'alice', 0), undefined);
   });
 
+  test('of endless names take no endless memory: what is too long for a name counts together', () => {
+    const attempts = limited();
+    const failed = fail(attempts, 'a'.repeat(9000), HOME, 0);
+    assert.equal(failed, 3);
+    assert.equal(attempts.begin(HOME, `${'a'.repeat(9000)}b`, 0), undefined);
+    assert.notEqual(attempts.begin(HOME, 'a'.repeat(63), 0), undefined);
+  });
+
   test('are forgotten with a login that succeeds', () => {
     const attempts = limited();
     assert.equal(fail(attempts, 'alice', HOME, 0, 2), 2);

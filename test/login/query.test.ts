@@ -153,6 +153,42 @@ suite('auth_query', () => {
     assert.match(String(causes(mistaken)[0]), /password authentication failed for user "asker"/);
   });
 
+  test('waits while its pool is paused, and goes on when it is resumed', async () => {
+    await using proxy = await start({ general: { auth_query_ttl: 0 } });
+    await whoAmI(proxy, { user: 'carol' });
+    const admin = await proxy.admin();
+    await admin.query(`PAUSE ${DATABASE}`);
+    await eventually('its connection is gone', async () =>
+      (await cluster.activity()).every(({ usename }) => usename !== ASKER.name),
+    );
+    const login = whoAmI(proxy, { user: 'carol' });
+    await sleep(50);
+    assert.deepEqual(await asked(cluster), ['carol']);
+    await admin.query(`RESUME ${DATABASE}`);
+    assert.deepEqual(await login, { user: 'carol', database: DATABASE });
+    await admin.end();
+  });
+
+  test('goes on over reloads, and has no connection left when nobody needs it', async () => {
+    await using proxy = await start({ general: { auth_query_ttl: 0 } });
+    const file = readFileSync(proxy.path, 'utf8');
+    const logins: Promise<unknown>[] = [];
+    for (let round = 0; round < 20; round++) {
+      proxy.rewrite(file.replace('SELECT * FROM public', `SELECT${' '.repeat(1 + (round % 2))}* FROM public`));
+      await Promise.all([proxy.proxy.reload(), whoAmI(proxy, { user: 'carol' })]);
+      logins.push(whoAmI(proxy, { user: 'alice' }));
+    }
+    await Promise.all(logins);
+    const password = JSON.stringify(PASSWORDS.carol);
+    const lines = file.split('\n').filter(line => !line.startsWith('auth_query'));
+    proxy.rewrite(lines.join('\n').replaceAll('pool_size = 3', `pool_size = 3\npassword = ${password}`));
+    await proxy.proxy.reload();
+    await eventually('all its connections are gone', async () =>
+      (await cluster.activity()).every(({ usename }) => usename !== ASKER.name),
+    );
+    await whoAmI(proxy, { user: 'carol' });
+  });
+
   test('finds its connection again when the server has ended it', async () => {
     await using proxy = await start({ general: { auth_query_ttl: 0 } });
     await whoAmI(proxy, { user: 'carol' });
