@@ -6,7 +6,7 @@ import { type ProvenKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError, ScramSe
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
 import { errorText, PgError, pgError } from '../errors.ts';
 import { peerAddress } from '../net/address.ts';
-import type { Gate, Secured } from '../net/gate.ts';
+import { type Gate, HandshakeAborted, type Secured } from '../net/gate.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
 import type { TlsFacts } from '../net/tls.ts';
 import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
@@ -111,7 +111,7 @@ export class StartupChannel {
 
   /**
    * Goes on encrypted. What has come already begins the handshake.
-   * @throws PgError it failed
+   * @throws PgError it failed; StartupAborted the client left
    */
   async encrypt(gate: Gate): Promise<Secured> {
     const socket = this.#socket;
@@ -121,7 +121,9 @@ export class StartupChannel {
     this.#bytes = Buffer.alloc(0);
     this.isShakingHands = true;
     const secured = await gate.secure(socket).catch((error: unknown) => {
-      throw pgError('tls_failed', errorText(error));
+      throw error instanceof HandshakeAborted
+        ? new StartupAborted(error.message)
+        : pgError('tls_failed', errorText(error));
     });
     this.isShakingHands = false;
     this.#socket = this.#listen(secured.socket);

@@ -1,8 +1,11 @@
 /** Encrypts the connections of clients with the certificate in force. */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { ALPN, type ClientCertificate, type TlsFacts } from './tls.ts';
+
+const GONE = 'the client closed the connection';
 
 /** What clients are shown, in PEM. */
 export interface GateOptions {
@@ -24,6 +27,9 @@ export interface Secured {
   readonly named: boolean;
 }
 
+/** The client went away amid the handshake. */
+export class HandshakeAborted extends Error {}
+
 /** What a handshake that is under way waits for. */
 interface Waiting {
   done(socket: TLSSocket): void;
@@ -36,35 +42,36 @@ interface Waiting {
  */
 export class Gate {
   readonly #server: Server;
-  /** Node hands an encrypted socket out without saying which it was made of: both have the same two ends. */
-  readonly #waiting = new Map<string, Waiting>();
+  /** Node hands an encrypted socket out without saying which it was made of; what it does so in says that. */
+  readonly #waiting = new AsyncLocalStorage<Waiting>();
 
   /** @throws Error the certificate or its key is not valid, or they do not belong together */
   constructor({ cert, key, ca }: GateOptions) {
     const secureOptions = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
     const trusted = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: false };
     const options = { cert, key, ...trusted, ALPNProtocols: [ALPN], minVersion: 'TLSv1.2', secureOptions } as const;
-    this.#server = createServer(options, socket => this.#waiting.get(ends(socket))?.done(socket));
-    this.#server.on('tlsClientError', (error, socket) => this.#waiting.get(ends(socket))?.fail(error));
+    this.#server = createServer(options, socket => this.#waiting.getStore()?.done(socket));
+    this.#server.on('tlsClientError', error => {
+      const isGone = 'code' in error && error.code === 'ECONNRESET';
+      this.#waiting.getStore()?.fail(isGone ? new HandshakeAborted(GONE) : error);
+    });
   }
 
   /**
    * Shakes hands over `socket`, which nobody else reads. What was read of it and put back counts as the client's first bytes.
-   * @throws Error the handshake failed; the socket is destroyed
+   * @throws HandshakeAborted the client left; Error the handshake failed. The socket is destroyed
    */
   async secure(socket: Socket): Promise<Secured> {
-    const name = ends(socket);
-    if (socket.remoteAddress === undefined) throw new Error('the client closed the connection');
+    if (socket.destroyed) throw new HandshakeAborted(GONE);
     const secured = await new Promise<TLSSocket>((resolve, reject) => {
       const fail = (error: Error) => {
         socket.destroy();
         reject(error);
       };
       socket.on('error', fail);
-      socket.on('close', () => fail(new Error('the client closed the connection')));
-      this.#waiting.set(name, { done: resolve, fail });
-      this.#server.emit('connection', socket);
-    }).finally(() => this.#waiting.delete(name));
+      socket.on('close', () => fail(new HandshakeAborted(GONE)));
+      this.#waiting.run({ done: resolve, fail }, () => this.#server.emit('connection', socket));
+    });
     const peer = secured.getPeerX509Certificate();
     const certificate = peer !== undefined && secured.authorized ? subjectOf(secured, peer.subject) : undefined;
     const error: unknown = secured.authorizationError;
@@ -83,9 +90,4 @@ function subjectOf(socket: TLSSocket, subject: string): ClientCertificate {
   // Of several names nobody knows which is meant, and one with a NUL is meant to be taken for another.
   const cn = typeof names === 'string' && !names.includes('\0') ? names : undefined;
   return { cn, dn: subject.split('\n').reverse().join(',').replaceAll(' + ', '+') };
-}
-
-/** Both ends of a TCP connection: no two have the same. */
-function ends({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
-  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
 }
