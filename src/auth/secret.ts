@@ -56,9 +56,13 @@ export function scramNonce(): string {
  * The verifier shown for a user that has none: its salt stays the same as long as `processSecret` does, so that an
  * unknown user cannot be told from a known one, and no password fits it.
  */
-export function mockVerifier(user: string, processSecret: Buffer): ScramVerifier {
+export function mockVerifier(
+  user: string,
+  processSecret: Buffer,
+  iterations: number = DEFAULT_ITERATIONS,
+): ScramVerifier {
   return {
-    iterations: DEFAULT_ITERATIONS,
+    iterations,
     salt: saltOf(user, processSecret),
     storedKey: randomBytes(32),
     serverKey: randomBytes(32),
@@ -90,11 +94,13 @@ export class KeyCache {
 
   /**
    * The verifier that a client calling itself `user` is checked against. `password` is as configured; an unknown user
-   * (undefined) and one with an md5 hash get {@link mockVerifier}. A plain password gets the salt that the user would
-   * have if it were unknown.
+   * (undefined) and one with an md5 hash get {@link mockVerifier}, with the iterations that are `usual`. A plain password
+   * gets the salt that the user would have if it were unknown.
    */
-  async verifier(user: string, password: string | undefined): Promise<ScramVerifier> {
-    if (password === undefined || passwordKind(password) === 'md5') return mockVerifier(user, this.#processSecret);
+  async verifier(user: string, password: string | undefined, usual?: number): Promise<ScramVerifier> {
+    if (password === undefined || passwordKind(password) === 'md5') {
+      return mockVerifier(user, this.#processSecret, usual);
+    }
     const stored = parseVerifier(password);
     if (stored !== undefined) return stored;
     const salt = saltOf(user, this.#processSecret);

@@ -1,5 +1,5 @@
 /** Lets clients in: finds what is known of whoever asks, has it proved, and counts failures. */
-import type { ProvenKeys } from '../auth/scram.ts';
+import { type ProvenKeys, parseVerifier } from '../auth/scram.ts';
 import { type KeyCache, passwordKind } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import type { LoadedConfig } from '../config/load.ts';
@@ -102,13 +102,12 @@ export class Logins {
     const { registry } = this.#context;
     const settings = registry.settingsFor(database, user);
     if (settings !== undefined) return this.#known(settings);
-    const all = [...registry.clusters].map(cluster => cluster.settings);
-    const neighbour = all.find(other => other.database === database);
-    const namesake = neighbour === undefined ? all.find(other => other.username === user) : undefined;
+    const asked = [...registry.clusters].map(cluster => cluster.settings).filter(other => other.auth_type !== 'trust');
+    const neighbour = asked.find(other => other.database === database);
+    const namesake = neighbour === undefined ? asked.find(other => other.username === user) : undefined;
     if (namesake !== undefined) return this.#known(namesake);
-    const usual = neighbour ?? all[0];
-    if (usual === undefined || usual.auth_type === 'trust')
-      return { auth_type: 'md5', password: undefined, isNobody: true };
+    const usual = neighbour ?? asked[0];
+    if (usual === undefined) return { auth_type: 'md5', password: undefined, isNobody: true };
     return { ...this.#known(usual), isNobody: true };
   }
 
@@ -135,7 +134,9 @@ export class Logins {
         return isNobody ? undefined : secret;
       };
       const auth_type = exchangeFor(method, first, source);
-      const account = { auth_type, password: isNobody ? undefined : first, ...(found?.isOld === true && { refresh }) };
+      const usual_iterations = parseVerifier(known.password ?? '')?.iterations ?? source?.usual_iterations;
+      const password = isNobody ? undefined : first;
+      const account = { auth_type, password, usual_iterations, ...(found?.isOld === true && { refresh }) };
       const proven = await authenticate(channel, user, account, this.#context.keys);
       attempt.succeeded();
       // Keys for the salt of a plain password are pglynx's own: no server has them.

@@ -33,6 +33,8 @@ export interface Account {
   readonly auth_type: AuthType;
   /** Undefined for nobody: the exchange takes place and fails. */
   readonly password: string | undefined;
+  /** SCRAM iterations of others, which nobody is shown too. */
+  readonly usual_iterations?: number | undefined;
   /** The password as it is by now, where it may have changed since it was read. */
   refresh?(): Promise<string | undefined>;
 }
@@ -285,7 +287,7 @@ export async function authenticate(
   keys: KeyCache,
 ): Promise<ProvenKeys | undefined> {
   if (account.auth_type === 'scram-sha-256') {
-    const proven = await authenticateScram(channel, user, account.password, keys);
+    const proven = await authenticateScram(channel, user, account, keys);
     if (proven !== undefined) return proven;
     // The exchange cannot begin anew with another salt; the client's next login finds what is fetched now.
     await account.refresh?.();
@@ -307,7 +309,7 @@ async function authenticateMd5(channel: StartupChannel, user: string, account: A
 async function authenticateScram(
   channel: StartupChannel,
   user: string,
-  password: string | undefined,
+  { password, usual_iterations }: Account,
   keys: KeyCache,
 ): Promise<ProvenKeys | undefined> {
   const hash = channel.binding;
@@ -319,7 +321,7 @@ async function authenticateScram(
   if (!offered.includes(mechanism)) throw pgError('protocol_violation', 'client selected an invalid SASL mechanism');
   const length = initial.length >= nameEnd + 5 ? initial.readInt32BE(nameEnd + 1) : -1;
   if (length !== initial.length - nameEnd - 5) throw pgError('protocol_violation', 'invalid SASL initial response');
-  const server = new ScramServer(await keys.verifier(user, password), scramNonce(), {
+  const server = new ScramServer(await keys.verifier(user, password, usual_iterations), scramNonce(), {
     hash,
     isUsed: mechanism === SCRAM_SHA_256_PLUS,
   });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { errorText } from '../errors.ts';
 import { checkLogins, readHba } from './check-logins.ts';
 import { checkRules } from './checks.ts';
+import { forgottenExpiry } from './expiry.ts';
 import type { Hba } from './hba.ts';
 import { idleKeys } from './idle.ts';
 import { type Modern, modernise } from './legacy.ts';
@@ -65,6 +66,7 @@ export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv =
     ...notices,
     ...unbuiltKeys(file, config),
     ...idleKeys(file, config),
+    ...forgottenExpiry(file),
     ...repeatedUsers(file),
     ...shadowedPools(file),
   ].map(notice => ({ ...notice, about: 'key' as const }));

@@ -59,7 +59,7 @@ export const generalLogins = {
     .register(settingInfo, {
       reload: 'pools',
       unset: 'none',
-      description: `Query that asks the servers for the password of a user that has none in the file: its \`$1\` (or \`'$1'\`) is the name, and it returns one row of name and md5 hash or SCRAM verifier, or none. A client that logs in with SCRAM logs in to servers that keep the same verifier. ${INHERITED}`,
+      description: `Query that asks the servers for the password of a user that has none in the file: its \`$1\` (or \`'$1'\`) is the name, and it returns one row of name and md5 hash or SCRAM verifier, or none. Whether a password has expired is for it to look at (\`valuntil\`). A client that logs in with SCRAM logs in to servers that keep the same verifier. ${INHERITED}`,
     }),
   auth_query_user: text()
     .optional()

@@ -1,5 +1,6 @@
 /** The passwords that auth_query fetches: asked of the servers once for all who ask together, and remembered for a moment. */
 import { LRUCache } from 'lru-cache';
+import { parseVerifier } from '../auth/scram.ts';
 import { type PasswordKind, passwordKind } from '../auth/secret.ts';
 import type { AuthQuerySettings, ClusterSettings } from '../config/cluster.ts';
 import { NAME_LENGTH_MAX } from '../config/wildcards.ts';
@@ -34,6 +35,8 @@ export class PasswordSource {
   usual: PasswordKind = 'scram-sha-256';
   /** When a reload left open whether anybody needs it any more, on the clock of `performance.now()`. */
   stale_since: number | undefined;
+  /** Iterations of the last SCRAM verifier that was found. */
+  usual_iterations: number | undefined;
 
   readonly #auth: AuthQuerySettings;
   readonly #sql: string;
@@ -91,7 +94,10 @@ export class PasswordSource {
       this.#warn(user, withoutSecrets(errorText(thrown)));
       return undefined;
     }
-    if (secret !== undefined) this.usual = passwordKind(secret);
+    if (secret !== undefined) {
+      this.usual = passwordKind(secret);
+      this.usual_iterations = parseVerifier(secret)?.iterations ?? this.usual_iterations;
+    }
     const ttl = this.#ttl_ms();
     // 0 would be for ever.
     if (ttl > 0) this.#known.set(user, { secret }, { ttl });

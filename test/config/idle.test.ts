@@ -34,3 +34,22 @@ test('what finds shards has no effect where there is one', () => {
   ]);
   assert.deepEqual(warningsOf(pool, 2), []);
 });
+
+test('an auth_query that reads passwords and not their end is told of', () => {
+  const who = 'auth_query_user = "u"\nauth_query_password = "p"\nauth_query = ';
+  for (const query of [
+    "SELECT usename, passwd FROM pg_shadow WHERE usename='$1'",
+    'SELECT * FROM PG_AUTHID WHERE rolname = $1',
+  ]) {
+    const [warning, ...others] = warningsOf(`${who}"${query}"`, 1);
+    assert.match(warning ?? '', /^auth_query: lets in users whose password has expired/);
+    assert.deepEqual(others, []);
+  }
+  for (const query of [
+    "SELECT * FROM lookup('$1')",
+    'SELECT usename, CASE WHEN valuntil < now() THEN NULL ELSE passwd END FROM pg_shadow WHERE usename = $1',
+    'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1 AND rolvaliduntil > now()',
+  ]) {
+    assert.deepEqual(warningsOf(`${who}"${query}"`, 1), []);
+  }
+});
