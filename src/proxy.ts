@@ -15,6 +15,7 @@ import { clusterSettings } from './config/cluster.ts';
 import { type ClusterName, changedRules, diffConfigs, withoutRestart } from './config/diff.ts';
 import { type LoadedConfig, loadConfig } from './config/load.ts';
 import { type SettingRow, settingRows } from './config/rows.ts';
+import { setConfig } from './config/set.ts';
 import { sourceFiles } from './config/sources.ts';
 import { unlistedSettings } from './config/wildcards.ts';
 import { pgError } from './errors.ts';
@@ -190,22 +191,31 @@ export class PgProxy implements ControlPlane {
     return this.#reloads.ask();
   }
 
+  /**
+   * Changes a setting in memory until the next reload.
+   * @throws Error why nothing has changed
+   */
+  set(path: readonly string[], value: string): Promise<string[]> {
+    return this.#reloads.change(() => this.#reload(() => setConfig(this.#loaded, path, value), false));
+  }
+
   async #reloadAloud(): Promise<string[]> {
     const { reloading } = this.#options;
     reloading?.(false);
     try {
-      return await this.#reload();
+      return await this.#reload(() => loadConfig(this.#loaded.path), true);
     } finally {
       reloading?.(true);
     }
   }
 
-  async #reload(): Promise<string[]> {
+  /** Applies a configuration; `isFile` when it is what the files say. */
+  async #reload(load: () => LoadedConfig, isFile: boolean): Promise<string[]> {
     if (this.#stopping !== undefined) throw new Error(STOPPED);
     const before = this.#loaded;
     const read_at = await this.#autoreload.look();
     // What can fail comes first.
-    const loaded = loadConfig(before.path);
+    const loaded = load();
     const { keys, restart, removed } = diffConfigs(before.config, loaded.config);
     const config = withoutRestart(before.config, loaded.config);
     const credentials = readCredentials(config);
@@ -227,7 +237,8 @@ export class PgProxy implements ControlPlane {
     const isGone = ({ database, username }: ClusterName) => this.#registry.find(database, username) === undefined;
     this.#remove([...removed, ...made].filter(isGone));
     expose();
-    this.#autoreload.follow(read_at);
+    if (isFile) this.#autoreload.follow(read_at);
+    else this.#autoreload.goOn();
     for (const warning of loaded.warnings) this.#log.warn(warning);
     const words = keys.map(key => (restart.includes(key) ? `${key} (needs a restart)` : key));
     words.push(...files, ...changedRules(before, loaded));

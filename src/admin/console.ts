@@ -5,6 +5,7 @@ import { message } from '../wire/frontend.ts';
 import { BACKEND } from '../wire/protocol.ts';
 import type { Command, Outcome } from './command.ts';
 import type { ControlPlane } from './control.ts';
+import { SET_USAGE, setCommand } from './set.ts';
 import { TABLES } from './show.ts';
 import { VERBS } from './verbs.ts';
 import { statementsOf } from './words.ts';
@@ -14,8 +15,6 @@ export type SessionParameters = ReadonlyMap<string, string>;
 
 /** A session parameter that drivers ask for though no server reports it; PgBouncer answers the same. */
 const UNREPORTED: SessionParameters = new Map([['default_transaction_isolation', 'read committed']]);
-
-const SET_USAGE = 'SET key = arg';
 
 const SILENT: Outcome = { rows: [], notices: [] };
 
@@ -40,9 +39,9 @@ export class Console {
 
   #command(words: readonly string[], parameters: SessionParameters): Command {
     const [verb = '', object = ''] = words.map(word => word.toUpperCase());
+    if (verb === 'SET') return setCommand(words.slice(1), this.#control, this.#mayOnlyShow);
     if (this.#mayOnlyShow && verb !== 'SHOW' && verb !== 'SELECT') throw pgError('show_only');
     if (verb === 'SHOW') return this.#show(object, parameters);
-    if (verb === 'SET') return { columns: undefined, tag: 'SET', run: async () => SILENT };
     const known = VERBS.get(verb);
     if (known !== undefined) return known.command(words.slice(1), this.#control);
     if (verb === 'SELECT' && words.includes('pg_catalog.pg_type')) return NO_TYPES;

@@ -45,6 +45,11 @@ export interface ControlPlane {
    * @throws Error why the file cannot be used; nothing has changed then
    */
   reload(): Promise<string[]>;
+  /**
+   * Changes one setting in memory until the next reload; the words say what changed.
+   * @throws Error why it cannot be changed to that; nothing has changed then
+   */
+  set(path: readonly string[], value: string): Promise<string[]>;
   /** Begins to end the process. */
   shutdown(mode: ShutdownMode): void;
   readonly steering: Steering;

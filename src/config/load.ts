@@ -7,6 +7,7 @@ import { forgottenExpiry } from './expiry.ts';
 import type { Hba } from './hba.ts';
 import { idleKeys } from './idle.ts';
 import { type Modern, modernise } from './legacy.ts';
+import { type Override, override } from './overrides.ts';
 import { MIRROR_FIELDS, SERVER_FIELDS } from './pool.ts';
 import { ConfigError, issueText, noticesOf, type Problem, problemLine } from './problem.ts';
 import { type Config, configSchema } from './schema.ts';
@@ -28,6 +29,10 @@ import { nameWildcards } from './wildcards.ts';
 export interface LoadedConfig {
   /** The file it came from. */
   readonly path: string;
+  /** What the file said. */
+  readonly text: string;
+  /** What an operator has changed since, in memory. */
+  readonly overrides: readonly Override[];
   readonly config: Config;
   /** The lines of auth_hba_file, if there is one. */
   readonly hba: Hba | undefined;
@@ -49,11 +54,17 @@ export function loadConfig(path: string, env: NodeJS.ProcessEnv = process.env): 
 
 /**
  * Checks `text`, the content of the file at `path`. Variables come from `env`; relative names of files in it start from
- * the working directory, as in PgCat. Throws {@link ConfigError}.
+ * the working directory, as in PgCat. `overrides` take the place of what it says. Throws {@link ConfigError}.
  */
-export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv = process.env): LoadedConfig {
+export function parseConfig(
+  text: string,
+  path: string,
+  env: NodeJS.ProcessEnv = process.env,
+  overrides: readonly Override[] = [],
+): LoadedConfig {
   text = text.replace(/^\uFEFF/, '');
   const file = parseFile(text, path);
+  override(file, overrides);
   const { notices, moved } = modernise(file);
   nameWildcards(file);
   const problems = [...expandVariables(file, env), ...readPasswordFiles(file)];
@@ -70,7 +81,8 @@ export function parseConfig(text: string, path: string, env: NodeJS.ProcessEnv =
     ...repeatedUsers(file),
     ...shadowedPools(file),
   ].map(notice => ({ ...notice, about: 'key' as const }));
-  return { path, config, hba, warnings: placed(warnings, text, moved).map(line => problemLine(path, line)) };
+  const lines = placed(warnings, text, moved).map(line => problemLine(path, line));
+  return { path, text, overrides, config, hba, warnings: lines };
 }
 
 function parseFile(text: string, path: string): Table {

@@ -41,6 +41,11 @@ export class Autoreload {
     this.#arm();
   }
 
+  /** Watches as before, as often as the settings say now. */
+  goOn(): void {
+    if (this.#applied !== undefined) this.follow(this.#applied);
+  }
+
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);

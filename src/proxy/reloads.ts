@@ -16,8 +16,21 @@ export class Reloads<Result> {
    * @throws Error why it failed
    */
   ask(): Promise<Result> {
-    this.#next ??= this.#follow();
+    this.#next ??= this.#queue(() => {
+      this.#next = undefined;
+      return this.#reload();
+    });
     return this.#next;
+  }
+
+  /**
+   * The result of another change of the configuration, which has its turn like a reload.
+   * @throws Error why it failed
+   */
+  change(change: () => Promise<Result>): Promise<Result> {
+    // A reload that is asked for later begins later.
+    this.#next = undefined;
+    return this.#queue(change);
   }
 
   /** Resolves when none is under way. */
@@ -25,14 +38,19 @@ export class Reloads<Result> {
     if (this.#isUnderWay) await this.#running.catch(() => undefined);
   }
 
-  async #follow(): Promise<Result> {
-    await this.#running.catch(() => undefined);
-    this.#next = undefined;
+  #queue(change: () => Promise<Result>): Promise<Result> {
+    const begun = this.#running.then(
+      () => this.#begin(change),
+      () => this.#begin(change),
+    );
+    this.#running = begun;
+    return begun;
+  }
+
+  #begin(change: () => Promise<Result>): Promise<Result> {
     this.#isUnderWay = true;
-    const reload = this.#reload().finally(() => {
+    return change().finally(() => {
       this.#isUnderWay = false;
     });
-    this.#running = reload;
-    return reload;
   }
 }

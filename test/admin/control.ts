@@ -61,6 +61,8 @@ export class TestControl implements ControlPlane {
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
   sessions: ClientView[] = [];
   readonly shutdowns: ShutdownMode[] = [];
+  /** Keys and values of SET. */
+  readonly settled: string[][] = [];
   readonly steering: Steering;
   /** What a reload finds. */
   changes: () => Promise<string[]> = async () => [];
@@ -115,6 +117,11 @@ export class TestControl implements ControlPlane {
 
   reload(): Promise<string[]> {
     return this.changes();
+  }
+
+  async set(path: readonly string[], value: string): Promise<string[]> {
+    this.settled.push([...path, value]);
+    return [];
   }
 
   shutdown(mode: ShutdownMode): void {

@@ -128,7 +128,7 @@ suite('messages', () => {
   test('a pipeline is answered in order, an error up to the next Sync and no further', async () => {
     await using client = await raw();
     client.send(
-      frontend.query('SHOW VERSION; SET a = 1'),
+      frontend.query('SHOW VERSION; SET ban_time = 60'),
       frontend.query(''),
       frontend.query('HODOR'),
       frontend.parse('s', 'SHOW USERS'),
