@@ -54,13 +54,15 @@ function makeSink(file: string | undefined, sync: boolean): Destination {
   if (file !== undefined) checkFile(file);
   const sink = destination({ dest: file ?? STDOUT, sync, mode: FILE_MODE, maxLength: WAITING_LENGTH_MAX });
   let complained_at = Number.NEGATIVE_INFINITY;
-  // A disk that is full must not end the process; what waits is written when there is room again.
-  sink.on('error', error => {
+  const complain = (cause: string) => {
     const now = performance.now();
     if (now - complained_at < COMPLAINT_MS) return;
     complained_at = now;
-    process.stderr.write(`pglynx: the log cannot be written: ${errorText(error)}\n`);
-  });
+    process.stderr.write(`pglynx: the log cannot be written: ${cause}\n`);
+  };
+  // A disk that is full must not end the process; what waits is written when there is room again.
+  sink.on('error', error => complain(errorText(error)));
+  sink.on('drop', () => complain(`${WAITING_LENGTH_MAX} characters wait already, and what comes now is lost`));
   if (!sync) sink.once('ready', () => process.once('exit', () => sink.flushSync()));
   return sink;
 }

@@ -35,7 +35,7 @@ export function peerAddress({ remoteAddress }: Socket): string | undefined {
   return remoteAddress === undefined ? undefined : plainAddress(remoteAddress);
 }
 
-/** Who is at the other end of an accepted socket: an address and port, or `unix`. */
+/** Who is at the other end of a socket: an address and port, or `unix`. */
 export function peerText(socket: Socket): string {
   const address = peerAddress(socket);
   return address === undefined ? 'unix' : addressText(address, socket.remotePort ?? 0);

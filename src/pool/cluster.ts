@@ -24,16 +24,11 @@ import type { Gate, Gates } from './gates.ts';
 import { BanList } from './health.ts';
 import { addressesOf, differInServersOnly, predecessor, routeAlike } from './heirs.ts';
 import type { Lease, LeaseSource, Role } from './lease.ts';
+import { type ClusterLog, logClosed, logOpened } from './log.ts';
 import { Pool } from './pool.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
 import { type FailureReason, type PoolOwner, REPLACED, waitLimit } from './settings.ts';
-
-/** Where a cluster reports what operators want to know. */
-export interface ClusterLog {
-  info(fields: object, text: string): void;
-  warn(fields: object, text: string): void;
-}
 
 /** What all clusters of a process share. */
 export interface ClusterContext {
@@ -363,17 +358,14 @@ export class Cluster implements PoolOwner<Pool> {
   }
 
   connectionOpened(pool: Pool, connection: ServerConnection): void {
-    const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid };
-    this.context.log.info(fields, `Creating a new server connection ${pool.address.name}`);
+    logOpened(this.context.log, this.name, pool.address.name, connection);
     if (connection.options.startup !== this.defaults) return;
     const isUsual = pool.address.role === 'primary' || !this.has('primary', pool.address.shard);
     if (isUsual || this.baseline === undefined) this.baseline = new Map(connection.parameters);
   }
 
   connectionClosed(pool: Pool, connection: ServerConnection, cause: string): void {
-    const duration_ms = Math.round(performance.now() - connection.opened_at);
-    const fields = { cluster: this.name, server: pool.address.name, pid: connection.pid, duration_ms, cause };
-    this.context.log.info(fields, `Server connection closed ${pool.address.name}: ${cause}`);
+    logClosed(this.context.log, this.name, pool.address.name, connection, cause);
   }
 
   /** Has a claim served by the cluster that has taken this one's place; false when it has no place for it. */

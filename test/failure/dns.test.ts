@@ -61,7 +61,7 @@ suite('a name with another address', { skip: other }, () => {
     const closed = proxy.log.filter(({ msg }) =>
       /Server connection closed.*no longer has its address/.test(String(msg)),
     );
-    assert.ok(closed.some(line => line.pid === pid));
+    assert.ok(closed.some(line => line.server_pid === pid));
   });
 
   test('no client notices, however busy', async () => {

@@ -94,6 +94,8 @@ suite('addresses', () => {
     assert.ok(proxy.log.some(({ msg }) => msg === `Running on 127.0.0.1:${port}, [::1]:${port}`));
     await assert.rejects(proxy.connect({ host: '::1', password: 'wrong' }), { code: '28P01' });
     assert.ok(proxy.log.some(({ address }) => /^\[::1\]:\d+$/.test(String(address))));
+    const opened = proxy.log.find(({ msg }) => String(msg).startsWith('Creating a new server connection'));
+    assert.equal(opened?.address, `[::1]:${cluster.primary.port}`);
     await using absent = await TestProxy.start({ servers: [{ host: '::1', port: 1 }] }, { users: ['alice'] });
     await assert.rejects(absent.connect(), /AllServersDown: bench_shard_0_primary \(\[::1\]:1\)/);
   });
