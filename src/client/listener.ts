@@ -84,7 +84,7 @@ export class Listener implements PortsOwner {
   readonly #ports = new Ports(this, () => clientServer(socket => void this.#accept(socket)));
   readonly #sockets = new Set<Socket>();
   /** Those who have not logged in yet. */
-  readonly #strangers = new Set<Socket>();
+  readonly #strangers = new Set<StartupChannel>();
   #nextId = 1;
   /** Clients that could not be let in and that nobody was told of, and when somebody last was. */
   #unaccepted = 0;
@@ -110,7 +110,7 @@ export class Listener implements PortsOwner {
   /** Takes no more clients, and tells those why who have not logged in yet. */
   close(error: PgError): void {
     this.#ports.close();
-    for (const socket of this.#strangers) socket.end(errorResponse(error));
+    for (const channel of this.#strangers) channel.end(errorResponse(error));
   }
 
   /** Cuts off everybody. */
@@ -131,13 +131,13 @@ export class Listener implements PortsOwner {
   async #accept(socket: Socket): Promise<void> {
     const { max_message_size, network, client_login_timeout } = this.#context;
     this.#sockets.add(socket);
-    this.#strangers.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     network.settle(socket);
     const held = { types: [FRONTEND.parse], length_max: max_message_size() };
     const framer = new Framer({ eager: [FRONTEND.copyData], held });
     framer.length_max = LOGIN_MESSAGE_LENGTH_MAX;
     const channel = new StartupChannel(socket, framer);
+    this.#strangers.add(channel);
     const timer = this.#limitLogin(channel, client_login_timeout());
     // What it waits for from then on is not its fault.
     const proved = () => clearTimeout(timer);
@@ -148,7 +148,7 @@ export class Listener implements PortsOwner {
       this.#refuse(channel, error);
     } finally {
       clearTimeout(timer);
-      this.#strangers.delete(socket);
+      this.#strangers.delete(channel);
     }
   }
 
@@ -261,9 +261,7 @@ export class Listener implements PortsOwner {
     const refusal = error instanceof PgError ? error : pgError('internal', errorText(error));
     refusal.severity = 'FATAL';
     this.#context.loginFailed(peerText(socket), refusal);
-    // Amid a handshake words would be taken for a part of it.
-    if (channel.isShakingHands) socket.destroy();
-    else socket.end(errorResponse(refusal));
+    channel.end(errorResponse(refusal));
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 }

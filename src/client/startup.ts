@@ -78,9 +78,9 @@ export class StartupChannel {
   binding: Buffer | undefined;
   /** Why the client's certificate does not count, if it has shown one that does not. */
   doubt: string | undefined;
-  isShakingHands = false;
   /** The client was told why it may not come in. */
   isRefused = false;
+  #isShakingHands = false;
   readonly #reader: MessageReader;
   #socket: Socket;
   #bytes: Buffer = Buffer.alloc(0);
@@ -121,13 +121,13 @@ export class StartupChannel {
     socket.pause();
     if (this.isAhead) socket.unshift(this.#bytes);
     this.#bytes = Buffer.alloc(0);
-    this.isShakingHands = true;
+    this.#isShakingHands = true;
     const secured = await gate.secure(socket).catch((error: unknown) => {
       throw error instanceof HandshakeAborted
         ? new StartupAborted(error.message)
         : pgError('tls_failed', errorText(error));
     });
-    this.isShakingHands = false;
+    this.#isShakingHands = false;
     this.#socket = this.#listen(secured.socket);
     this.tls = secured.tls;
     this.binding = secured.shown === undefined ? undefined : endPointHash(secured.shown);
@@ -137,6 +137,12 @@ export class StartupChannel {
 
   send(bytes: Buffer): void {
     this.#socket.write(bytes);
+  }
+
+  /** Ends the connection with these last words; amid a handshake they would be taken for a part of it. */
+  end(bytes: Buffer): void {
+    if (this.#isShakingHands) this.#socket.destroy();
+    else this.#socket.end(bytes);
   }
 
   /** The next packet without its length word. */

@@ -324,4 +324,19 @@ suite('a client', () => {
     assert.deepEqual(await client.untilClosed(), []);
     client.destroy();
   });
+
+  test('that has not logged in when pglynx ends is told in TLS, and amid a handshake nothing', async () => {
+    await using near = await TestProxy.start(cluster, { general: SERVER });
+    const inside = await startTls(near.port);
+    const amid = await RawClient.open({ port: near.port });
+    amid.send(frontend.sslRequest());
+    assert.equal(String(await amid.bytes(1)), 'S');
+    await near.proxy.drain();
+    const stopped = near.proxy.stop();
+    assert.match(errorOf(await inside.untilClosed())?.code ?? '', /^57P0/);
+    assert.deepEqual(await amid.untilClosed(), []);
+    await stopped;
+    amid.destroy();
+    await inside.close();
+  });
 });
