@@ -117,16 +117,27 @@ function check(path: string): void {
 async function explain(path: string, sql: string, flags: ExplainFlags): Promise<void> {
   const loaded = loadConfig(path);
   const pools = poolsOf(loaded);
-  const pool = pools.find(
-    ({ database, user }) => database === (flags.database ?? database) && user === (flags.user ?? user),
-  );
-  if (pool === undefined) {
+  const fits = (name: string, wanted: string | undefined) => wanted === undefined || name === wanted;
+  const isListed = pools.some(({ database }) => database === flags.database);
+  // What the file does not list may be what `*` stands for.
+  const found =
+    pools.find(({ database, user }) => fits(database, flags.database) && fits(user, flags.user)) ??
+    pools.find(
+      ({ database, user }) =>
+        (isListed ? fits(database, flags.database) : isAny(database, flags.database)) && isAny(user, flags.user),
+    );
+  if (found === undefined) {
     const known = pools.map(({ database, user }) => `${database}/${user}`).join(', ');
     throw new OperatorError(`${path} has no pool ${flags.database ?? '*'}/${flags.user ?? '*'}; it has ${known}`);
   }
+  const pool = { database: flags.database ?? found.database, user: flags.user ?? found.user };
   const rows = [['pool', `${pool.database}/${pool.user}`], ...(await explainText(loaded, sql, pool))];
   const width = Math.max(...rows.map(([name]) => name.length));
   for (const [name, answer] of rows) console.log(`${name.padEnd(width)}  ${answer}`);
+}
+
+function isAny(name: string, wanted: string | undefined): boolean {
+  return name === '*' || wanted === undefined || name === wanted;
 }
 
 /** Each database with each of its users, in the order of the file. */

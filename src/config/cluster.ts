@@ -121,10 +121,13 @@ export const WILDCARD = '*';
 
 /** The clusters that `config` lists, one for each pool and username; of two users with one name in a pool, the last. */
 export function clusterSettings(config: Config): ClusterSettings[] {
+  return everySettings(config).filter(({ database, username }) => database !== WILDCARD && username !== WILDCARD);
+}
+
+/** The same, and what `*` stands for under its own name. */
+export function everySettings(config: Config): ClusterSettings[] {
   return Object.entries(config.pools).flatMap(([database, pool]) => {
-    if (database === WILDCARD) return [];
     const users = new Map(Object.values(pool.users).map(user => [user.username, user]));
-    users.delete(WILDCARD);
     return [...users.values()].map(user => settingsOf(config.general, database, pool, user));
   });
 }

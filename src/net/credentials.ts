@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext, type SecureContext } from 'node:tls';
-import { clusterSettings } from '../config/cluster.ts';
+import { everySettings } from '../config/cluster.ts';
 import type { ServerTlsSettings } from '../config/encryption.ts';
 import type { Config } from '../config/schema.ts';
 import type { Encryption } from './dial.ts';
@@ -82,7 +82,7 @@ export function readCredentials(config: Config): Credentials {
   const credentials = new Credentials();
   if (tls_mode !== 'disable' && tls_certificate !== undefined && tls_private_key !== undefined)
     credentials.readGate(tls_certificate, tls_private_key, tls_client_ca);
-  for (const { server_tls } of clusterSettings(config)) {
+  for (const { server_tls } of everySettings(config)) {
     if (server_tls.mode !== 'disable') credentials.encryption(server_tls);
   }
   return credentials;

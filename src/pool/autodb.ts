@@ -17,6 +17,9 @@ export interface AutoLimits {
   settings(database: string, user: string): ClusterSettings | undefined;
 }
 
+/** What has never had a connection, since there is no such database say, goes after this. */
+const UNUSED_MS = 1000;
+
 export class AutoClusters {
   readonly #limits: AutoLimits;
   /** When each was last used, on the clock of `performance.now()`. */
@@ -52,6 +55,14 @@ export class AutoClusters {
     this.#note(now);
     const since = now - this.#limits.idle_timeout_ms();
     return [...this.#used_at.values()].filter(({ at }) => at < since);
+  }
+
+  /** Those of `names` that nobody has asked for of late. */
+  unused(names: readonly AutoName[], now: number): AutoName[] {
+    return names.filter(({ database, username }) => {
+      const found = this.#used_at.get(keyOf(database, username));
+      return found !== undefined && found.at < now - UNUSED_MS;
+    });
   }
 
   /** Notes who is in use now, and forgets what the file lists by now. */

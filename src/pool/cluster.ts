@@ -176,6 +176,11 @@ export class Cluster implements PoolOwner<Pool> {
     return this.settings.shards[this.firstShard];
   }
 
+  /** Whether no server has ever let it in. */
+  get isVain(): boolean {
+    return this.pools.every(({ account }) => account.counters.opened_count === 0);
+  }
+
   /** `database/user`, for logs. */
   get name(): string {
     return `${this.settings.database}/${this.settings.username}`;

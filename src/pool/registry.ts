@@ -172,11 +172,16 @@ export class Registry {
 
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
+    const made = this.autoNames.map(({ database, username }) => this.find(database, username));
+    const vain = made.filter(cluster => cluster !== undefined).filter(({ isVain }) => isVain);
     for (const cluster of this.#everything()) {
       for (const pool of cluster.own) leaveMoved(pool.connections);
-      if (!cluster.credentials.missing) for (const pool of cluster.own) pool.maintain(now);
+      // A database that may not be there is not asked for again and again.
+      if (cluster.credentials.missing || vain.includes(cluster)) continue;
+      for (const pool of cluster.own) pool.maintain(now);
     }
-    this.#drop(this.#auto.idle(now));
+    const ended = vain.filter(({ isEmpty }) => isEmpty).map(({ settings }) => settings);
+    this.#drop([...this.#auto.idle(now), ...this.#auto.unused(ended, now)]);
     this.#forget();
   }
 

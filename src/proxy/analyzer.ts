@@ -1,5 +1,5 @@
 /** The analyzer of statements for a configuration: which columns it looks for. */
-import { clusterSettings } from '../config/cluster.ts';
+import { everySettings } from '../config/cluster.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { shardingKey } from '../routing/values.ts';
 import { Analyzer } from '../sql/cache.ts';
@@ -15,7 +15,7 @@ export function analyzerFor(loaded: LoadedConfig): Promise<Analyzer> {
 
 /** Names of all columns that are sharding keys of a pool with shards. */
 export function keyColumns({ config }: Pick<LoadedConfig, 'config'>): ReadonlySet<string> {
-  const keyed = clusterSettings(config).filter(({ shards }) => shards.length > 1);
+  const keyed = everySettings(config).filter(({ shards }) => shards.length > 1);
   const written = keyed.flatMap(({ sharding }) => sharding.automatic_key ?? []);
   return new Set(written.map(key => shardingKey(key).column));
 }

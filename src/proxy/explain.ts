@@ -3,8 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { KeyCache } from '../auth/secret.ts';
 import { ClientRouting } from '../client/routing.ts';
 import { ClientSettings } from '../client/settings.ts';
-import { clusterSettings } from '../config/cluster.ts';
+import { clusterSettings, WILDCARD } from '../config/cluster.ts';
 import type { LoadedConfig } from '../config/load.ts';
+import { unlistedSettings } from '../config/wildcards.ts';
 import { Credentials } from '../net/credentials.ts';
 import { SYSTEM_NETWORK } from '../net/network.ts';
 import { Cluster, type ClusterContext } from '../pool/cluster.ts';
@@ -23,9 +24,11 @@ export async function explainText(
   text: string,
   wanted: { readonly database?: string; readonly user?: string },
 ): Promise<string[][]> {
-  const settings = clusterSettings(loaded.config).find(
+  const { config } = loaded;
+  const listed = clusterSettings(config).find(
     ({ database, username }) => database === (wanted.database ?? database) && username === (wanted.user ?? username),
   );
+  const settings = listed ?? unlistedSettings(config, wanted.database ?? WILDCARD, wanted.user ?? WILDCARD);
   if (settings === undefined) throw new Error('the configuration has no pool of this database and user');
   const profiles = new ProfileCatalog();
   const nobody = { info: () => undefined, warn: () => undefined };

@@ -47,6 +47,28 @@ suite('the command explain', () => {
     );
   });
 
+  test('answers for databases and users that only `*` stands for, sharding keys and all', async () => {
+    const file = join(folder, 'wildcards.toml');
+    const seed = readFileSync(FILE, 'utf8').replaceAll('[pools.sharded_db', '[pools."*"');
+    const anybody = '[pools."*".users."*"]\npool_size = 1\nauth_type = "trust"\n';
+    writeFileSync(file, `${seed}\n${anybody}`);
+    const { code, output } = await explained(
+      file,
+      'SELECT * FROM data WHERE id = 5',
+      '--database',
+      'any',
+      '--user',
+      'eve',
+    );
+    assert.equal(code, 0);
+    assert.match(output, /^pool +any\/eve$/m);
+    assert.match(output, /^shard +2$/m);
+    assert.match(output, /^server +any_shard_2_primary /m);
+    writeFileSync(file, seed);
+    const failed = await explained(file, 'SELECT 1', '--user', 'eve');
+    assert.match(failed.complaint, /has no pool \*\/eve; it has \*\/sharding_user/);
+  });
+
   test('says why a statement would be refused; that is an answer, too', async () => {
     const { code, output } = await explained(FILE, 'INSERT INTO data (id) VALUES (5), (6)');
     assert.equal(code, 0);

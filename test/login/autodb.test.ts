@@ -31,6 +31,7 @@ pool_size = 2
 [pools."*".users.bob]
 username = "bob"
 pool_size = 1
+min_pool_size = 1
 pool_mode = "session"
 [pools."*".shards.0]
 database = "*"
@@ -78,6 +79,18 @@ suite('a name that the file does not list', () => {
     }
     await assert.rejects(proxy.connect({ user: 'carol', database: 'd'.repeat(64) }), { code: '3D000' });
     await whoAmI(proxy, { user: 'carol', database: 'one' });
+  });
+
+  test('that is no database of the servers leaves nothing behind, and is not asked for again and again', async () => {
+    await using proxy = await start();
+    for (let n = 0; n < 5; n++) await assert.rejects(proxy.connect({ user: 'bob', database: `nowhere${n}` }));
+    const failures = () => proxy.log.filter(({ msg }) => /nowhere\d_shard_0_primary failed/.test(String(msg))).length;
+    const before = failures();
+    await eventually(
+      'their pools are gone',
+      async () => !(await pools(proxy)).some(name => name.startsWith('nowhere')),
+    );
+    assert.equal(failures(), before);
   });
 
   test('has the settings of a user whom `[pools."*"]` lists', async () => {
