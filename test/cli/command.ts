@@ -46,10 +46,15 @@ export class Command {
     return Command.run(process.execPath, [CLI, ...args]);
   }
 
-  /** Runs any program in the repository's folder, with these variables besides the usual. */
-  static run(program: string, args: readonly string[], variables: Readonly<Record<string, string>> = {}): Command {
+  /** Runs any program in the repository's folder, with these variables besides the usual, and these files from number 3 on. */
+  static run(
+    program: string,
+    args: readonly string[],
+    variables: Readonly<Record<string, string>> = {},
+    files: readonly number[] = [],
+  ): Command {
     const env = { ...environment, ...variables };
-    return new Command(spawn(program, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] }));
+    return new Command(spawn(program, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe', ...files] }));
   }
 
   /** Returns what the pattern captures once standard output has it; fails when the process ends before. */

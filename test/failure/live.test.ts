@@ -10,7 +10,7 @@ import { errorOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import { RawClient } from '../client/raw.ts';
 import { DATABASE, eventually, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
-import { ADMIN, configText, type ProxyOptions, TestProxy } from '../proxy/index.ts';
+import { ADMIN, configText, type ProxyOptions, type Servers, TestProxy } from '../proxy/index.ts';
 
 let cluster: TestCluster;
 before(async () => {
@@ -29,8 +29,8 @@ class Bench {
   }
 
   /** Reloads with these values in [general], of which some change. */
-  async set(general: Values, more: ProxyOptions = {}): Promise<void> {
-    this.proxy.rewrite(configText(cluster, { ...more, general }));
+  async set(general: Values, more: ProxyOptions = {}, servers: Servers = cluster): Promise<void> {
+    this.proxy.rewrite(configText(servers, { ...more, general }));
     const words = await this.proxy.proxy.reload();
     assert.ok(
       Object.keys(general).some(key => words.includes(`general.${key}`)),
@@ -69,6 +69,22 @@ function keepAliveTimers(port: number, side: 'local' | 'remote' = 'local'): numb
 }
 
 const TICKS_PER_S = 100;
+
+/** Seconds for which each name of a server is remembered. */
+function namesKnown({ proxy }: Bench): number[] {
+  return proxy.proxy.network.dns.hosts(performance.now()).map(({ ttl_s }) => ttl_s);
+}
+
+/** A reload by which servers have names, which are remembered so long. */
+async function knowsNames(bench: Bench, general: Values, isRight: (ttl_s: number) => boolean): Promise<void> {
+  const [{ port }] = cluster.servers;
+  await bench.set(general, {}, { servers: [{ host: 'localhost', port }] });
+  await (await bench.proxy.connect()).end();
+  await eventually('a name is known', () => {
+    const known = namesKnown(bench);
+    return known.length === 1 && known.every(isRight);
+  });
+}
 
 /** What shows that the value of a setting is in force after a reload, where it was not before. */
 const CHECKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
@@ -146,6 +162,12 @@ const CHECKS: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
     await bench.set({ stats_username: 'looker', stats_password_file: file });
     await (await bench.admin('looker', 'from a file')).close();
   },
+  dns_cache_enabled: async bench => {
+    await knowsNames(bench, { dns_cache_enabled: true }, ttl_s => ttl_s <= 30);
+    await bench.set({ dns_cache_enabled: false, dns_max_ttl: 40 });
+    await eventually('names are forgotten', () => namesKnown(bench).length === 0);
+  },
+  dns_max_ttl: bench => knowsNames(bench, { dns_cache_enabled: true, dns_max_ttl: 1000 }, ttl_s => ttl_s > 900),
   auth_hba_file: async bench => {
     const lines = (method: string, name: string) => bench.file(name, `host all all all ${method}\n`);
     const user = { auth_type: 'hba' };
@@ -249,6 +271,9 @@ servers = [["${host}", ${port}, "primary"]]`;
 
 /** Settings whose reload has a test of its own, and where. */
 const ELSEWHERE: readonly string[] = [
+  // Both are read anew at each use, by test/net/unacknowledged.test.ts and test/admin/steering.test.ts.
+  'tcp_user_timeout',
+  'suspend_timeout',
   // Read where login_failure_limit is.
   'login_failure_interval',
   // test/failure/reloads.test.ts
