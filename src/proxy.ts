@@ -27,6 +27,7 @@ import type { Resolve } from './net/dns.ts';
 import { Network } from './net/network.ts';
 import type { Bound } from './net/ports.ts';
 import type { TlsFacts } from './net/tls.ts';
+import { Caps } from './pool/caps.ts';
 import type { Cluster, ClusterContext } from './pool/cluster.ts';
 import { Gates } from './pool/gates.ts';
 import { Passwords } from './pool/passwords.ts';
@@ -108,6 +109,7 @@ export class PgProxy implements ControlPlane {
     const general = () => this.#loaded.config.general;
     this.network = new Network(general, options.logger, options.resolve);
     const context: ClusterContext = {
+      caps: new Caps(),
       keys: this.#keys,
       profiles: new ProfileCatalog(),
       log: options.logger,
@@ -165,6 +167,7 @@ export class PgProxy implements ControlPlane {
     this.#serve(this.#registry.plan(clusterSettings(this.#loaded.config)));
     this.#every(TICK_MS, now => {
       for (const session of this.#sessions) session.tick(now);
+      this.#registry.tick();
     });
     const descriptors = new DescriptorWatch(this.#log);
     this.#every(MAINTAIN_MS, now => {

@@ -5,7 +5,6 @@ import type { KeyCache } from '../auth/secret.ts';
 import type { ClusterSettings } from '../config/cluster.ts';
 import type { ServerTlsSettings } from '../config/encryption.ts';
 import { type PgError, pgError } from '../errors.ts';
-import { addressText } from '../net/address.ts';
 import type { Encryption } from '../net/dial.ts';
 import type { Network } from '../net/network.ts';
 import type { ServerConnection } from '../server/connection.ts';
@@ -18,14 +17,16 @@ import type { ClusterAccount, Ledger, ServerAccount } from '../stats/ledger.ts';
 import type { Activity } from './activity.ts';
 import type { PoolAddress } from './address.ts';
 import { choose, serves } from './balancer.ts';
+import { type CappedPool, type Caps, capsOf, type Seat } from './caps.ts';
 import { Credentials } from './credentials.ts';
 import { Directory } from './directory.ts';
 import type { Gate, Gates } from './gates.ts';
 import { BanList } from './health.ts';
 import { addressesOf, differInServersOnly, predecessor, routeAlike } from './heirs.ts';
-import type { Lease, LeaseSource, Role } from './lease.ts';
+import type { Lease, LeaseSource, Refusal, Role } from './lease.ts';
 import { type ClusterLog, logClosed, logOpened } from './log.ts';
 import { Pool } from './pool.ts';
+import { exhaustedError } from './refusal.ts';
 import { RouteTable } from './routes.ts';
 import { SchemaReader } from './schema.ts';
 import { type FailureReason, type PoolOwner, REPLACED, waitLimit } from './settings.ts';
@@ -34,6 +35,7 @@ import { type FailureReason, type PoolOwner, REPLACED, waitLimit } from './setti
 export interface ClusterContext {
   readonly keys: KeyCache;
   readonly profiles: ProfileCatalog;
+  readonly caps: Caps;
   readonly log: ClusterLog;
   readonly network: Network;
   /** How to encrypt, with the certificates as they were read last. Throws when they cannot be. */
@@ -202,7 +204,6 @@ export class Cluster implements PoolOwner<Pool> {
     lease.since = now;
     lease.placed_at = now;
     if (lease.tried.length > 0) lease.tried = [];
-    lease.cause = '';
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
 
@@ -226,7 +227,7 @@ export class Cluster implements PoolOwner<Pool> {
     lease.placed_at = now;
     const isAnyLeft = failed.length < (this.shards[lease.shard]?.length ?? 0);
     lease.tried = failed.slice(isAnyLeft ? 0 : -1);
-    lease.cause = 'it failed a read, which was to run elsewhere';
+    lease.refusal = { cause: 'it failed a read, which was to run elsewhere' };
     this.#place(lease, now);
   }
 
@@ -335,6 +336,10 @@ export class Cluster implements PoolOwner<Pool> {
     };
   }
 
+  seatFor(pool: CappedPool, address: PoolAddress): Seat {
+    return this.context.caps.seat(pool, capsOf(this.settings, address));
+  }
+
   accountOf({ shard, role, host, port, index, database }: PoolAddress): ServerAccount {
     const { database: name, username: user } = this.settings;
     const server = { shard, role, host, port, index, server_database: database };
@@ -356,9 +361,9 @@ export class Cluster implements PoolOwner<Pool> {
     return !serving.some(other => other !== pool && !lease.tried.includes(other) && !this.bans.isBanned(other, now));
   }
 
-  leaseRefused(lease: Lease, pool: Pool, cause: string): void {
+  leaseRefused(lease: Lease, pool: Pool, refusal: Refusal): void {
     lease.tried.push(pool);
-    lease.cause = cause;
+    lease.refusal = refusal;
     this.#place(lease, performance.now());
   }
 
@@ -398,11 +403,11 @@ export class Cluster implements PoolOwner<Pool> {
     if (shard === undefined) return this.#fail(lease, pgError('checkout_failed', `InvalidShardId(${lease.shard})`));
     const serving = shard[lease.role];
     const untried = lease.tried.length === 0 ? serving : serving.filter(pool => !lease.tried.includes(pool));
-    if (untried.length === 0) return this.#fail(lease, this.#exhausted(lease));
+    if (untried.length === 0) return this.#fail(lease, exhaustedError(lease, this.settings.database));
     const first = choose(this.#allowed(untried), this.settings.load_balancing_mode, now, Math.random);
     // Who has waited for one server does not stand in the queue of another.
     const isLate = lease.tried.length > 0 && now - lease.placed_at >= waitLimit(this.settings)[1];
-    if (isLate && !first.hasCapacity) this.#fail(lease, this.#exhausted(lease));
+    if (isLate && !first.hasCapacity) this.#fail(lease, exhaustedError(lease, this.settings.database));
     else if (lease.shareable) first.dispatch(lease, now);
     else first.lease(lease, now);
   }
@@ -419,22 +424,6 @@ export class Cluster implements PoolOwner<Pool> {
     this.context.log.warn({ cluster: this.name }, 'Unbanning all replicas.');
     for (const pool of lifted) this.bans.lift(pool);
     return lifted;
-  }
-
-  #exhausted(lease: Lease): PgError {
-    const { database } = this.settings;
-    if (lease.tried.length === 0) {
-      const server = lease.role === 'any' ? 'server' : lease.role;
-      return pgError(
-        'checkout_failed',
-        `AllServersDown: no ${server} is configured in shard ${lease.shard} of ${database}`,
-      );
-    }
-    const busy = lease.tried.every(pool => pool.connections.size > 0);
-    const names = lease.tried
-      .map(({ address }) => `${address.name} (${addressText(address.host, address.port)})`)
-      .join(', ');
-    return pgError('checkout_failed', `${busy ? 'pool exhausted' : 'AllServersDown'}: ${names}: ${lease.cause}`);
   }
 
   #fail(lease: Lease, error: PgError): void {

@@ -1,5 +1,5 @@
 /** A client's claim to a server connection: what it wants, where it waits, and whom to tell. */
-import type { PgError } from '../errors.ts';
+import type { ErrorName, PgError } from '../errors.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { Share } from '../server/load.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
@@ -40,6 +40,15 @@ export interface LeaseOwner {
   outlived?(): void;
 }
 
+/** Why a pool does not serve a claim; `sqlstate` is the server's own, where it refused a login. */
+export interface Refusal {
+  readonly cause: string;
+  readonly sqlstate?: string;
+  readonly kind?: ErrorName;
+}
+
+const NO_REFUSAL: Refusal = { cause: '' };
+
 /** One claim; a session makes one object and uses it again and again. */
 export class Lease implements Share {
   readonly owner: LeaseOwner;
@@ -71,7 +80,7 @@ export class Lease implements Share {
   /** Pools that failed it. */
   tried: LeaseSource[] = [];
   /** Why the last of them failed. */
-  cause = '';
+  refusal: Refusal = NO_REFUSAL;
   /** Whether it stands in that pool's queue. */
   queued = false;
   previous: Lease | undefined;

@@ -9,22 +9,20 @@ import type { PoolTimes, ServerAccount } from '../stats/ledger.ts';
 import type { PoolAddress } from './address.ts';
 import { cleanUp, healthCheck, needsCleanup } from './cleanup.ts';
 import { Dispatcher, type DispatchOwner, type SharedFigures } from './dispatcher.ts';
+import { GROW_US, type GrowingPool, Growth } from './growth.ts';
 import { IdleConnections } from './idle.ts';
-import type { Lease, LeaseSource } from './lease.ts';
-import { INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
+import type { Lease, LeaseSource, Refusal } from './lease.ts';
+import { type Failure, INSUFFICIENT_RESOURCES, Opener, type OpenerOwner } from './opener.ts';
 import { WaitQueue } from './queue.ts';
-import { lateText, type PoolOwner, type PoolSettings, SHUTTING_DOWN, waitLimit } from './settings.ts';
+import { busyRefusal, loginRefusal, queueRefusal } from './refusal.ts';
+import { type PoolOwner, type PoolSettings, SHUTTING_DOWN, waitLimit } from './settings.ts';
 import { Tenure } from './tenure.ts';
 import { ENDED, Turnover } from './turnover.ts';
 
 /** SQLSTATEs of a server that has no connection slot left, and of want on either side: it is busy, not broken. */
 const BUSY = ['53300', INSUFFICIENT_RESOURCES];
-/** Milliseconds after which a server that comes up is asked again. */
-const COMING_UP_RETRY_MS = 50;
-/** Microseconds of expected wait on shared connections past which another is opened. */
-const GROW_US = 1000;
 
-export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, OpenerOwner {
+export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, OpenerOwner, GrowingPool {
   address: PoolAddress;
   /** The server's share of what several could serve. */
   weight: number;
@@ -49,7 +47,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   readonly #waiters: WaitQueue;
   readonly #opener: Opener;
   readonly #turnover = new Turnover();
-  #retry: NodeJS.Timeout | undefined;
+  readonly #growth: Growth;
   /** Why it is to end, once it is. */
   #retired: string | undefined;
   #destroyed = false;
@@ -63,9 +61,11 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.counters = this.account.counters;
     this.times = this.account.times;
     this.#idle = new IdleConnections(settings.server_round_robin);
-    this.#opener = new Opener(this, settings.server_lifetime);
+    this.#opener = new Opener(this, settings);
     this.#dispatcher = new Dispatcher(settings, this);
     this.#waiters = new WaitQueue(waitLimit(settings)[1], lease => this.#expire(lease));
+    const parts = { opener: this.#opener, waiters: this.#waiters, idle: this.#idle, dispatcher: this.#dispatcher };
+    this.#growth = new Growth(this, parts, growth => owner.seatFor(growth, address));
   }
 
   /** What goes on on shared connections. */
@@ -113,7 +113,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
 
   /** Whether one more client could be served without waiting for another: what is being opened is for whoever comes. */
   get hasCapacity(): boolean {
-    return this.load < this.settings.pool_size;
+    const isAtHand = this.load < this.connections.size + this.opening;
+    return isAtHand || (this.load < this.settings.pool_size && this.#growth.seat.full === undefined);
   }
 
   /** Milliseconds until it would be one more client's turn; not less than the oldest waiter has waited already. */
@@ -123,8 +124,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     return before <= 0 ? 0 : Math.max((before * this.held_ms) / pool_size, this.waited_ms(now));
   }
 
-  get #hasRoom(): boolean {
-    return this.connections.size + this.opening < this.settings.pool_size;
+  get defaults(): SettingsProfile {
+    return this.#owner.defaults;
   }
 
   /** Serves `lease` with a connection of its own now, or when its turn comes. */
@@ -142,8 +143,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     if (connection !== undefined) return this.#use(connection, lease, now);
     const shared = this.#dispatcher.best(lease.profile, now);
     if (shared === undefined) return this.#wait(lease, now);
-    if (shared.load.expected_us > GROW_US && this.opening === 0 && this.#hasRoom && !this.#opener.wasRefused)
-      this.#open(this.#owner.defaults);
+    if (shared.load.expected_us > GROW_US) this.#growth.growSpare();
     this.#grant(lease, shared, now);
   }
 
@@ -167,10 +167,10 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     const now = performance.now();
     // Who was to get it, or counted on its being free soon, does no longer.
     connection.load.reserved = false;
-    this.#grow();
+    this.grow();
     this.#reserve();
     if (!this.#dispatcher.spares(connection, now)) return;
-    const canMove = this.#idle.length > 0 || this.#hasRoom || this.#dispatcher.hasOther(connection, now);
+    const canMove = this.#idle.length > 0 || this.#growth.hasRoom || this.#dispatcher.hasOther(connection, now);
     if (canMove && connection.queue.moveWaiting()) return;
     connection.yieldHead();
   }
@@ -189,18 +189,16 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#owner.serverFailed(this, 'MessageReceiveFailed', cause);
   }
 
+  /** Opens the reserve for who has waited long enough; called a few times a second. */
+  tick(): void {
+    if (this.settings.limits.reserve_pool_size > 0) this.grow();
+  }
+
   /** Closes what is too old or idle for too long, and opens what min_pool_size asks for. */
   maintain(now: number): void {
-    const { idle_timeout, min_pool_size } = this.settings;
-    for (const connection of this.#idle.list()) {
-      const over = this.#turnover.over(connection, now);
-      if (over !== undefined) this.#idle.close(connection, over);
-      else if (now - connection.used_at > idle_timeout && this.connections.size > min_pool_size) {
-        this.#idle.close(connection, ENDED.idle);
-      }
-    }
-    this.#openUpTo(min_pool_size);
-    this.#grow();
+    this.#turnover.maintain(this.#idle, this.connections, this.settings, now);
+    this.#growTo(this.settings.min_pool_size);
+    this.grow();
   }
 
   /** A reload made another cluster of its servers, and nothing of this one has changed: it goes on there. */
@@ -234,14 +232,14 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   destroy(): void {
     this.#destroyed = true;
     this.#waiters.stop();
-    clearTimeout(this.#retry);
+    this.#growth.stop();
     this.#dispatcher.stop();
     for (const connection of [...this.connections]) connection.close(SHUTTING_DOWN);
   }
 
   /** Opens the first connection before anybody asks for it; what goes wrong is logged. */
   warmUp(): void {
-    this.#openUpTo(Math.max(1, this.settings.min_pool_size));
+    this.#growTo(Math.max(1, this.settings.min_pool_size));
   }
 
   /** Tries a server that could not be reached, unless that was a moment ago. */
@@ -256,8 +254,9 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#dispatcher.forget(connection);
     this.#idle.remove(connection);
     this.account.closed(connection);
+    this.#growth.seat.leave();
     this.#owner.connectionClosed(this, connection, cause);
-    this.#grow();
+    this.grow();
     this.#reserve();
   }
 
@@ -286,9 +285,14 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   #wait(lease: Lease, now: number): void {
-    if (this.#destroyed) return this.#refuse(lease, SHUTTING_DOWN);
+    if (this.#destroyed) return this.#refuse(lease, { cause: SHUTTING_DOWN });
+    const { max_waiting_clients } = this.settings.limits;
+    // Those for whom there is room wait for no other client.
+    const room = Math.max(0, this.settings.pool_size - this.connections.size);
+    if (max_waiting_clients > 0 && this.#waiters.length >= max_waiting_clients + room)
+      return this.#refuse(lease, queueRefusal(max_waiting_clients));
     this.#waiters.push(lease, now);
-    this.#grow();
+    this.grow();
     this.#reserve();
     this.#dispatcher.watch();
   }
@@ -314,36 +318,24 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     }
   }
 
-  /** Opens connections for those who wait; gives up an idle one that has the wrong startup settings if it must. */
-  #grow(): void {
-    if (this.#destroyed || (this.connections.size > 0 && this.#opener.wasRefused)) return;
-    let lease = this.#waiters.first;
-    // Shared connections are free again so soon that opening another would take longer.
-    const soon = this.#dispatcher.freeWithin(GROW_US, performance.now());
-    for (let served = this.opening + soon; served > 0 && lease !== undefined; served--) lease = lease.next;
-    for (; lease !== undefined; lease = lease.next) {
-      if (!this.#hasRoom) {
-        const unfit = this.#idle.first;
-        if (unfit === undefined) return;
-        this.#idle.close(unfit, ENDED.unfit);
-        return;
-      }
-      this.#open(lease.startup);
-    }
+  /** Opens connections for those who wait, as far as that is allowed by now. */
+  grow(): void {
+    this.#growth.grow();
   }
 
-  #openUpTo(count: number): void {
-    const missing =
-      this.#retired !== undefined || this.#owner.halted ? 0 : count - this.connections.size - this.opening;
-    for (let opened = 0; opened < missing; opened++) this.#open(this.#owner.defaults);
+  #growTo(count: number): void {
+    if (this.#retired === undefined && !this.#owner.halted) this.#growth.growTo(count);
   }
 
-  #open(startup: SettingsProfile): void {
+  open(startup: SettingsProfile): void {
     this.#opener.open(this.#owner.connectOptions(this, startup), startup === this.#owner.defaults);
   }
 
   opened(connection: ServerConnection): void {
-    if (this.#destroyed) return connection.close(SHUTTING_DOWN);
+    if (this.#destroyed) {
+      this.#growth.seat.leave();
+      return connection.close(SHUTTING_DOWN);
+    }
     connection.owner = this;
     this.#turnover.opened(connection);
     this.connections.add(connection);
@@ -354,20 +346,22 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#offer(connection);
   }
 
-  openFailed(cause: string, sqlstate: string): void {
+  openFailed({ cause, sqlstate }: Failure): void {
+    this.#growth.seat.leave();
     if (!BUSY.includes(sqlstate)) this.#owner.serverFailed(this, 'FailedCheckout', cause);
     // Clients may still get a connection that another holds; without any, waiting would be in vain.
-    if (this.connections.size > 0 || this.opening > 0) return;
-    this.#refuseAll(cause, this.#opener.isComingUp(sqlstate));
+    if (this.connections.size === 0 && this.opening === 0) this.refuseAll();
+    this.grow();
   }
 
   /** These startup settings no server takes: whoever asks for them is told so, and no server is to blame. */
   settingsRefused(startup: SettingsProfile, error: ServerLoginError): void {
+    this.#growth.seat.leave();
     for (let lease = this.#waiters.firstFor(startup); lease !== undefined; lease = this.#waiters.firstFor(startup)) {
       this.withdraw(lease);
       lease.owner.leaseFailed(settingsRefused(error));
     }
-    this.#grow();
+    this.grow();
   }
 
   /** A connection that is free: for the first waiter, or for later. */
@@ -376,6 +370,7 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.held_ms = this.#tenure.freed(connection, now, this.held_ms);
     const over = this.#turnover.over(connection, now);
     if (over !== undefined) return connection.close(over);
+    if (this.#growth.seat.owes(this.#growth.waiting_since ?? now)) return connection.close(ENDED.ceded);
     const lease = this.#waiters.firstFor(connection.options.startup);
     if (lease !== undefined) {
       this.#waiters.remove(lease);
@@ -416,35 +411,33 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     }
     // KILL is not the server's fault.
     const banned = !this.#owner.halted && this.#owner.serverFailed(this, 'FailedHealthCheck', failure);
-    if (isWanted && (banned || this.#owner.halted)) this.#refuse(lease, failure);
+    if (isWanted && (banned || this.#owner.halted)) this.#refuse(lease, { cause: failure });
     // Perhaps the connection is all that is broken: a new one will tell.
     else if (isWanted) this.#wait(lease, performance.now());
     connection.close(failure);
-    this.#grow();
+    this.grow();
   }
 
-  #refuse(lease: Lease, cause: string): void {
+  #refuse(lease: Lease, refusal: Refusal): void {
     if (lease.pool !== this) return;
     lease.pool = undefined;
-    this.#owner.leaseRefused(lease, this, cause);
+    this.#owner.leaseRefused(lease, this, refusal);
   }
 
   /** Nobody is served here now; who can go nowhere else waits for a server that is coming up. */
-  #refuseAll(cause: string, isComingUp: boolean): void {
+  refuseAll(): void {
+    const { failure } = this.#opener;
+    if (failure === undefined) return;
+    const isComingUp = this.#opener.isComingUp(failure.sqlstate);
     for (const lease of this.#waiters.list()) {
       if (!lease.queued || (isComingUp && this.#owner.isOnlyChoice(lease, this))) continue;
       this.#waiters.remove(lease);
-      this.#refuse(lease, cause);
+      this.#refuse(lease, loginRefusal(failure));
     }
-    if (this.#waiters.length === 0 || this.#retry !== undefined) return;
-    this.#retry = setTimeout(() => {
-      this.#retry = undefined;
-      this.#grow();
-    }, COMING_UP_RETRY_MS);
   }
 
   /** Nobody gave up a connection in time. */
   #expire(lease: Lease): void {
-    this.#refuse(lease, lateText(this, this.settings));
+    this.#refuse(lease, busyRefusal(this, this.settings, this.#growth.seat.full));
   }
 }

@@ -170,6 +170,12 @@ export class Registry {
     });
   }
 
+  /** Looks after clients who wait; called a few times a second. */
+  tick(): void {
+    this.#context.caps.tick();
+    for (const cluster of this.#everything()) for (const pool of cluster.own) pool.tick();
+  }
+
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
     const made = this.autoNames.map(({ database, username }) => this.find(database, username));

@@ -5,8 +5,9 @@ import type { ConnectOptions } from '../server/options.ts';
 import type { SettingsProfile } from '../server/parameters.ts';
 import type { ServerAccount } from '../stats/ledger.ts';
 import type { PoolAddress } from './address.ts';
+import type { CappedPool, Seat } from './caps.ts';
 import type { DispatchSettings } from './dispatcher.ts';
-import type { Lease, LeaseSource } from './lease.ts';
+import type { Lease, LeaseSource, Refusal } from './lease.ts';
 
 /** Why the connections of a pool end when the process does. */
 export const SHUTTING_DOWN = 'the pooler is shutting down';
@@ -48,6 +49,8 @@ export interface PoolOwner<Pool> {
   /** How to open a connection with these startup settings. */
   connectOptions(pool: Pool, startup: SettingsProfile): ConnectOptions;
   readonly defaults: SettingsProfile;
+  /** The pool's share of the caps that it shares with others. */
+  seatFor(pool: CappedPool, address: PoolAddress): Seat;
   /** Where it is counted what the pool does. */
   accountOf(address: PoolAddress): ServerAccount;
   /** Whether it is paused: connections that are free end, and none is opened ahead of claims. */
@@ -57,7 +60,7 @@ export interface PoolOwner<Pool> {
   /** Whether no other pool could serve `lease` now. */
   isOnlyChoice(lease: Lease, pool: Pool): boolean;
   /** `lease` gets nothing from this pool: try another, or give up. */
-  leaseRefused(lease: Lease, pool: Pool, cause: string): void;
+  leaseRefused(lease: Lease, pool: Pool, refusal: Refusal): void;
   /** The pool in which `lease` waits was taken out by a reload: it may be served elsewhere. */
   poolRetired(lease: Lease): void;
   connectionOpened(pool: Pool, connection: ServerConnection): void;

@@ -1,5 +1,7 @@
 /** When the connections of a pool have served their time, and why. */
 import type { ServerConnection } from '../server/connection.ts';
+import type { IdleConnections } from './idle.ts';
+import type { PoolSettings } from './settings.ts';
 
 /** Why a pool ends its connections. */
 export const ENDED = {
@@ -8,6 +10,8 @@ export const ENDED = {
   idle: 'idle_timeout is over',
   outdated: 'RECONNECT asked for a new one',
   moved: "the server's name no longer has its address",
+  reserve: 'the reserve is not needed any more',
+  ceded: 'its place is needed by another pool',
   unfit: 'its place is needed for other startup settings',
 } as const;
 
@@ -27,6 +31,25 @@ export class Turnover {
   /** One was opened. */
   opened(connection: ServerConnection): void {
     if (connection.opened_at < this.#renewed_at) connection.expires_at = OUTDATED;
+  }
+
+  /** Ends idle connections of a pool that have served their time, or that it has too many of. */
+  maintain(
+    idle: IdleConnections,
+    { size }: ReadonlySet<ServerConnection>,
+    { idle_timeout, min_pool_size, pool_size, limits }: PoolSettings,
+    now: number,
+  ): void {
+    let left = size;
+    for (const connection of idle.list()) {
+      const idle_ms = now - connection.used_at;
+      let over = this.over(connection, now);
+      if (idle_ms > idle_timeout && left > min_pool_size) over ??= ENDED.idle;
+      if (idle_ms > limits.reserve_pool_timeout && left > pool_size) over ??= ENDED.reserve;
+      if (over === undefined) continue;
+      left--;
+      idle.close(connection, over);
+    }
   }
 
   /** Why it is not to be used any more, if it is not. */

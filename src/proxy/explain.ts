@@ -8,6 +8,7 @@ import type { LoadedConfig } from '../config/load.ts';
 import { unlistedSettings } from '../config/wildcards.ts';
 import { Credentials } from '../net/credentials.ts';
 import { SYSTEM_NETWORK } from '../net/network.ts';
+import { Caps } from '../pool/caps.ts';
 import { Cluster, type ClusterContext } from '../pool/cluster.ts';
 import { Gates } from '../pool/gates.ts';
 import { ProfileCatalog } from '../server/parameters.ts';
@@ -40,6 +41,7 @@ export async function explainText(
     network: SYSTEM_NETWORK,
     encryption: settings => new Credentials().encryption(settings),
     ledger: new Ledger(),
+    caps: new Caps(),
     gates: new Gates(),
   };
   const cluster = new Cluster(settings, context);

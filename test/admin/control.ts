@@ -8,6 +8,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { settingRows } from '../../src/config/rows.ts';
 import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_NETWORK } from '../../src/net/network.ts';
+import { Caps } from '../../src/pool/caps.ts';
 import type { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
 import type { Pool } from '../../src/pool/pool.ts';
@@ -77,6 +78,7 @@ export class TestControl implements ControlPlane {
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: this.ledger,
       gates: new Gates(),
+      caps: new Caps(),
     };
     this.#registry = new Registry(context, {
       idle_timeout_ms: () => 1000,

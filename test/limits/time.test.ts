@@ -34,44 +34,49 @@ const kept = () => inTurn(async () => (await cluster.sql('SELECT line FROM kept'
 /** One connection, that a client holds in a transaction. */
 const held = async (options: ProxyOptions) => {
   const proxy = await start({ ...options, user: { pool_size: 1, ...options.user } });
-  const holder = await proxy.raw();
-  await holder.query('BEGIN');
-  return { proxy, holder, [Symbol.asyncDispose]: () => proxy.stop() };
+  try {
+    const holder = await proxy.raw();
+    assert.equal(errorOf(await holder.query('BEGIN')), undefined);
+    return { proxy, holder, [Symbol.asyncDispose]: () => proxy.stop() };
+  } catch (error) {
+    await proxy.stop();
+    throw error;
+  }
 };
 
 suite('query_wait_timeout', { concurrency: true }, () => {
   test('is how long a statement waits, whatever connect_timeout says', async () => {
-    await using pool = await held({ general: { query_wait_timeout: 400, connect_timeout: 100 } });
+    await using pool = await held({ general: { query_wait_timeout: 1500, connect_timeout: 1000 } });
     await using client = await pool.proxy.raw();
     const began_ms = performance.now();
     const messages = await client.query('SELECT 1');
-    assert.ok(performance.now() - began_ms >= 400);
+    assert.ok(performance.now() - began_ms >= 1500);
     assert.deepEqual(said(messages), ['ERROR', '58000']);
     assert.match(
       errorOf(messages)?.message ?? '',
-      /could not get connection from the pool .*query_wait_timeout \(400 ms\)/,
+      /could not get connection from the pool .*query_wait_timeout \(1500 ms\)/,
     );
     await pool.holder.query('COMMIT');
     assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
   });
 
   test('0 is as long as it takes', async () => {
-    await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 100 } });
+    await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 1000 } });
     await using client = await pool.proxy.raw();
     client.send(frontend.query('SELECT 1'));
-    assert.ok(await client.silent(400));
+    assert.ok(await client.silent(1400));
     await pool.holder.query('COMMIT');
     assert.deepEqual(rowsOf(await client.ready()), [['1']]);
   });
 
   test('of a user comes before that of the pool, and that before [general]', async () => {
     for (const options of [
-      { pool: { query_wait_timeout: 100 } },
-      { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 100 } },
+      { pool: { query_wait_timeout: 600 } },
+      { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 600 } },
     ]) {
       await using pool = await held({ general: { query_wait_timeout: 60_000 }, ...options });
       await using client = await pool.proxy.raw();
-      assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(100 ms\)/);
+      assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(600 ms\)/);
     }
   });
 });
@@ -99,7 +104,7 @@ suite('query_wait_notify', { concurrency: true }, () => {
   });
 
   test('0 is never', async () => {
-    await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 400 } });
+    await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 1000 } });
     await using client = await pool.proxy.raw();
     assert.equal(types(await client.query('SELECT 1')), 'EZ');
   });

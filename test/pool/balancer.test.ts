@@ -10,6 +10,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_NETWORK } from '../../src/net/network.ts';
 import { type Candidate, choose, type LoadBalancingMode } from '../../src/pool/balancer.ts';
+import { Caps } from '../../src/pool/caps.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
 import { Lease } from '../../src/pool/lease.ts';
@@ -186,6 +187,7 @@ servers = [${lines.join(', ')}]`;
       encryption: (settings: ServerTlsSettings) => new Credentials().encryption(settings),
       ledger: new Ledger(),
       gates: new Gates(),
+      caps: new Caps(),
     };
     const [settings] = clusterSettings(parseConfig(text, 'pgcat.toml', {}).config);
     return new Cluster(settings, context);

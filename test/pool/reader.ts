@@ -6,6 +6,7 @@ import { type ClusterSettings, clusterSettings } from '../../src/config/cluster.
 import { parseConfig } from '../../src/config/load.ts';
 import { Credentials } from '../../src/net/credentials.ts';
 import { SYSTEM_NETWORK } from '../../src/net/network.ts';
+import { Caps } from '../../src/pool/caps.ts';
 import { Cluster } from '../../src/pool/cluster.ts';
 import { Gates } from '../../src/pool/gates.ts';
 import { SchemaReader } from '../../src/pool/schema.ts';
@@ -44,6 +45,7 @@ export class TestReader implements AsyncDisposable {
         encryption: settings => new Credentials().encryption(settings),
         ledger: new Ledger(),
         gates: new Gates(),
+        caps: new Caps(),
       },
     );
     this.reader = new SchemaReader(this.cluster, columns);
