@@ -27,7 +27,7 @@ reached when pglynx has no connection to it and could not open one. So that this
 it, each request to \`/readyz\` has such servers tried again, at most once a second.
 
 In Kubernetes \`/livez\` is for the liveness probe and \`/readyz\` for the readiness probe. One user whose password no server takes is
-enough for 503: \`reasons\` names it.
+enough for 503: \`reasons\` names it. Pools made for \`[pools."*"]\` and \`users."*"\` do not count.
 
 ## Names
 
@@ -37,8 +37,8 @@ enough for 503: \`reasons\` names it.
   15 seconds; PgCat's \`avg_wait_time\` is a second, pglynx's a transaction.
 - \`pglynx_*\` are pglynx's own, in seconds and bytes. \`database\` is what clients connect to.
 
-Counters hold for the life of the process: a reload that gives a pool new settings, or takes it out, takes nothing from them. Beyond 10,000
-combinations of labels what nobody adds to any more is added up under \`others\`.
+Counters hold for the life of the process: a reload that gives a pool new settings, or takes it out, takes nothing from them. Beyond 1,000
+servers of a database and user what nobody adds to any more is added up under \`others\`.
 
 Histograms have buckets up to ${bounds()} seconds. A quantile is one line of PromQL:
 

@@ -313,6 +313,10 @@ export class PgProxy implements ControlPlane {
     return this.#sessions.size;
   }
 
+  get autoNames() {
+    return this.#registry.autoNames;
+  }
+
   /** Where metrics are served; undefined when they are not. */
   get metrics_port(): number | undefined {
     return this.#exporter.port;

@@ -37,6 +37,8 @@ export interface ControlPlane {
   readonly draining: boolean;
   /** Those in use; not the ones that a reload has retired. */
   clusters(): Iterable<Cluster>;
+  /** Those of them that the file does not list: made for `*`. */
+  readonly autoNames: readonly { readonly database: string; readonly username: string }[];
   /** Everybody who has logged in, clients of the admin database included. */
   clients(): Iterable<ClientView>;
   settings(): readonly SettingRow[];

@@ -1,5 +1,5 @@
 /** The text format of Prometheus, version 0.0.4: metrics with their help, type and samples. */
-import { BOUNDS_US, type Histogram } from '../stats/histogram.ts';
+import { BOUNDS_US, Histogram } from '../stats/histogram.ts';
 
 export const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -16,11 +16,12 @@ const US_PER_S = 1_000_000;
 /** The bounds as labels, in seconds. */
 const BOUNDS = Array.from(BOUNDS_US, bound_us => String(bound_us / US_PER_S));
 
-/** The samples of one metric; values of equal labels are added up. */
+/** The samples of one metric; what is told twice of the same labels is added up. */
 export class Samples {
   readonly #kind: MetricKind;
-  /** By what stands in front of the value. */
-  readonly #values = new Map<string, number>();
+  /** By suffix and labels. */
+  readonly #values = new Map<string, Map<string, number>>();
+  readonly #histograms = new Map<string, Histogram>();
 
   constructor(kind: MetricKind) {
     this.#kind = kind;
@@ -30,18 +31,17 @@ export class Samples {
     this.#add('', textOf(labels), value);
   }
 
-  /** All samples of a histogram. */
-  addHistogram(labels: Labels, { counts, sum_us }: Histogram): void {
+  addHistogram(labels: Labels, histogram: Histogram): void {
     const text = textOf(labels);
-    let below = 0;
-    for (const [at, bound] of BOUNDS.entries()) {
-      below += counts[at];
-      this.#add('_bucket', withLabel(text, `le="${bound}"`), below);
+    const known = this.#histograms.get(text);
+    if (known === undefined) {
+      this.#histograms.set(text, histogram);
+      return;
     }
-    const count = below + counts[BOUNDS.length];
-    this.#add('_bucket', withLabel(text, 'le="+Inf"'), count);
-    this.#add('_sum', text, sum_us / US_PER_S);
-    this.#add('_count', text, count);
+    const sum = new Histogram();
+    sum.add(known);
+    sum.add(histogram);
+    this.#histograms.set(text, sum);
   }
 
   /** All samples of a summary, with its values by quantile. */
@@ -54,17 +54,42 @@ export class Samples {
 
   /** The lines of the metric; none without samples. */
   toString(): string {
-    if (this.#values.size === 0) return '';
+    if (this.#values.size === 0 && this.#histograms.size === 0) return '';
     const { name, type, help } = this.#kind;
     const lines = [`# HELP ${name} ${escaped(help)}`, `# TYPE ${name} ${type}`];
-    for (const [front, value] of this.#values) lines.push(`${front} ${numberText(value)}`);
+    for (const [suffix, values] of this.#values) {
+      for (const [text, value] of values) lines.push(`${name}${suffix}${inBraces(text)} ${numberText(value)}`);
+    }
+    for (const [text, histogram] of this.#histograms) lines.push(histogramText(name, text, histogram));
     return `${lines.join('\n')}\n`;
   }
 
-  #add(suffix: string, labels: string, value: number): void {
-    const front = `${this.#kind.name}${suffix}${labels === '' ? '' : `{${labels}}`}`;
-    this.#values.set(front, (this.#values.get(front) ?? 0) + value);
+  #add(suffix: string, text: string, value: number): void {
+    let values = this.#values.get(suffix);
+    if (values === undefined) {
+      values = new Map();
+      this.#values.set(suffix, values);
+    }
+    values.set(text, (values.get(text) ?? 0) + value);
   }
+}
+
+/** All lines of a histogram. */
+function histogramText(name: string, text: string, { counts, sum_us }: Histogram): string {
+  const front = `${name}_bucket{${text === '' ? '' : `${text},`}le="`;
+  let lines = '';
+  let below = 0;
+  for (let at = 0; at < BOUNDS.length; at++) {
+    below += counts[at];
+    lines += `${front}${BOUNDS[at]}"} ${below}\n`;
+  }
+  const count = below + counts[BOUNDS.length];
+  const labels = inBraces(text);
+  return `${lines}${front}+Inf"} ${count}\n${name}_sum${labels} ${sum_us / US_PER_S}\n${name}_count${labels} ${count}`;
+}
+
+function inBraces(text: string): string {
+  return text === '' ? '' : `{${text}}`;
 }
 
 /** A scrape uses the same labels for many metrics. */

@@ -7,7 +7,10 @@ import type { Pool } from '../pool/pool.ts';
 export function unreadiness(control: ControlPlane): string[] {
   const reasons = control.draining ? ['draining: no new clients are taken'] : [];
   const now = Date.now();
+  // Whoever can log in has such a cluster made, also for a database that is on no server.
+  const auto = new Set(control.autoNames.map(({ database, username }) => `${database}/${username}`));
   for (const cluster of control.clusters()) {
+    if (auto.has(cluster.name)) continue;
     for (const [shard, pools] of cluster.shards.entries()) {
       const faults = pools.map(pool => faultOf(cluster, pool, now));
       if (faults.includes(undefined)) continue;

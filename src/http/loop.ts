@@ -19,6 +19,8 @@ export class LoopMonitor {
   readonly #delays = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   /** Of the last full window. */
   #quantiles: ReadonlyMap<number, number> | undefined;
+  /** The sum that was told last, which never gets less. */
+  #told = 0;
   /** Of all full windows. */
   #sum = 0;
   #count = 0;
@@ -31,12 +33,10 @@ export class LoopMonitor {
 
   /** Quantiles of the last full window, or of the first one so far. */
   get figures(): LoopFigures {
-    const { count } = this.#delays;
-    return {
-      quantiles: this.#quantiles ?? this.#window(),
-      sum: this.#sum + (count === 0 ? 0 : count * seconds(this.#delays.mean)),
-      count: this.#count + count,
-    };
+    const { count, mean } = this.#delays;
+    // Measurements that come early make the sum of a window less.
+    if (count > 0) this.#told = Math.max(this.#told, this.#sum + count * seconds(mean));
+    return { quantiles: this.#quantiles ?? this.#window(), sum: this.#told, count: this.#count + count };
   }
 
   stop(): void {

@@ -1,4 +1,5 @@
 /** All metrics, and one scrape of them; docs/METRICS.md is made of the table. */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ControlPlane } from '../admin/control.ts';
 import { type MetricKind, Samples } from './exposition.ts';
 import type { Metric } from './metric.ts';
@@ -42,19 +43,31 @@ export const METRICS: readonly (MetricKind & { readonly labels: readonly string[
   ...PROCESS_METRICS,
 ];
 
+/** Milliseconds after which a scrape lets others have their turn. */
+const TURN_MS = 5;
+
 /** The text of one scrape. */
-export function scrape(control: ControlPlane, figures: ProcessFigures): string {
+export async function scrape(control: ControlPlane, figures: ProcessFigures): Promise<string> {
   const snapshot = takeSnapshot(control);
-  return [
+  const texts = [
     ...textsOf(PGCAT_METRICS, snapshot),
     ...textsOf(PGLYNX_METRICS, snapshot),
     ...textsOf(WHOLE_METRICS, control),
     ...textsOf(PROCESS_METRICS, figures),
-  ].join('');
+  ];
+  let text = '';
+  let began_at = performance.now();
+  for (const textOf of texts) {
+    text += textOf();
+    if (performance.now() - began_at < TURN_MS) continue;
+    await turn();
+    began_at = performance.now();
+  }
+  return text;
 }
 
-function textsOf<Source>(metrics: readonly Metric<Source>[], source: Source): string[] {
-  return metrics.map(metric => {
+function textsOf<Source>(metrics: readonly Metric<Source>[], source: Source): (() => string)[] {
+  return metrics.map(metric => () => {
     const samples = new Samples(metric);
     metric.sample(source, samples);
     return samples.toString();

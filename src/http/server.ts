@@ -141,7 +141,7 @@ export class HttpServer implements PortsOwner {
         return async () => ({
           status: 200,
           type: CONTENT_TYPE,
-          body: scrape(this.#control, await this.#monitor.figures()),
+          body: await scrape(this.#control, await this.#monitor.figures()),
         });
       case '/livez':
         return () => plain(200, 'ok');

@@ -140,7 +140,7 @@ export class ClusterAccount {
 }
 
 /** Accounts kept apart; past it what was counted for the oldest that nobody adds to any more goes to one for all of them. */
-const ACCOUNTS_MAX = 10_000;
+const ACCOUNTS_MAX = 1000;
 /** What that one is called. */
 const OTHERS = 'others';
 

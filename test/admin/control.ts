@@ -59,6 +59,8 @@ export class TestControl implements ControlPlane {
   readonly ledger = new Ledger();
   draining = false;
   readonly #registry: Registry;
+  autoNames: { database: string; username: string }[] = [];
+  readonly #clusters: Cluster[];
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
   sessions: ClientView[] = [];
   readonly shutdowns: ShutdownMode[] = [];

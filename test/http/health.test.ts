@@ -71,6 +71,17 @@ suite('/readyz', () => {
     assert.equal((await readiness(proxy)).status, 200);
   });
 
+  test('is 200 whatever databases clients ask for that the file does not list', async () => {
+    const [{ host, port }] = cluster.servers;
+    const any = `[pools."*"]\n[pools."*".users."*"]\nusername = "*"\nauth_type = "trust"\npool_size = 2
+[pools."*".shards.0]\ndatabase = "*"\nservers = [["${host}", ${port}, "primary"]]`;
+    await using proxy = await start({ more: any });
+    await assert.rejects(proxy.connect({ database: 'nowhere', user: 'postgres' }), /nowhere/);
+    const names = [...proxy.proxy.clusters()].map(({ name }) => name);
+    assert.ok(names.includes('nowhere/postgres'), names.join());
+    assert.deepEqual(await readiness(proxy), { status: 200, ready: true, reasons: [] });
+  });
+
   test('is 503 while pglynx drains, with metrics that say so', async () => {
     await using proxy = await start({ general: { shutdown_timeout: 5000 } });
     const client = await proxy.connect();
