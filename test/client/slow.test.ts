@@ -72,9 +72,10 @@ suite('what ran is told in every way of sending it', () => {
     await client.until('C');
     client.send(...run('SELECT 22 AS b'), frontend.sync());
     await client.ready();
+    await client.query('SELECT 33 AS c');
     assert.deepEqual(
       told(proxy).map(({ template }) => template),
-      ['SELECT 1; SELECT 1 AS b'],
+      ['SELECT 1; SELECT 1 AS b', 'SELECT 1 AS c'],
     );
   });
 

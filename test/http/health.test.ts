@@ -143,9 +143,12 @@ suite('the port', () => {
     const sizes = [...proxy.proxy.clusters()].map(({ settings }) => settings.pool_size);
     assert.deepEqual(sizes, [5], 'nothing else of that file may be in force');
 
+    await reload(EXPOSED, 4);
+    assert.deepEqual([proxy.proxy.metrics_port, await isLive(first)], [first, true]);
+
     const { port: other } = taken;
     taken[Symbol.dispose]();
-    assert.deepEqual(await reload({ ...EXPOSED, prometheus_exporter_port: other }), [
+    assert.deepEqual(await reload({ ...EXPOSED, prometheus_exporter_port: other }, 4), [
       'general.prometheus_exporter_port',
     ]);
     assert.deepEqual([proxy.proxy.metrics_port, await isLive(other), await isLive(first)], [other, true, false]);
