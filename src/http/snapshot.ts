@@ -45,19 +45,11 @@ export interface Snapshot {
 export function takeSnapshot(control: ControlPlane): Snapshot {
   const accounts = Array.from(control.ledger.servers, accountSource);
   const byAccount = new Map(accounts.map(source => [source.account, source]));
-  const states = new Map(rows(control, 'DATABASES').map(row => [nameOf(row.get('name'), row.get('force_user')), row]));
   const now = Date.now();
   const pools = [...control.clusters()].flatMap(cluster =>
     cluster.pools.map(pool => {
       const source = byAccount.get(pool.account) ?? accountSource(pool.account);
-      const state = states.get(nameOf(pool.address.name, cluster.settings.username));
-      return {
-        ...source,
-        cluster,
-        pool,
-        isBanned: cluster.bans.bans(pool, now),
-        isPaused: state?.get('paused') === '1',
-      };
+      return { ...source, cluster, pool, isBanned: cluster.bans.bans(pool, now), isPaused: cluster.halted };
     }),
   );
   return {

@@ -60,7 +60,6 @@ export class TestControl implements ControlPlane {
   draining = false;
   readonly #registry: Registry;
   autoNames: { database: string; username: string }[] = [];
-  readonly #clusters: Cluster[];
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
   sessions: ClientView[] = [];
   readonly shutdowns: ShutdownMode[] = [];

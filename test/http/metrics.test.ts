@@ -208,6 +208,18 @@ suite('what is counted', () => {
     await Promise.all([holder.end(), waiter.end()]);
   });
 
+  test('pools that are paused', async () => {
+    await using proxy = await start();
+    const admin = await proxy.admin();
+    const paused = async () => (await scrape(proxy)).samples('pgcat_servers_is_paused').map(({ value }) => value);
+    assert.deepEqual(await paused(), [0, 0]);
+    await admin.query(`PAUSE ${DATABASE}, alice`);
+    assert.deepEqual(await paused(), [1, 0]);
+    await admin.query(`RESUME ${DATABASE}, alice`);
+    assert.deepEqual(await paused(), [0, 0]);
+    await admin.end();
+  });
+
   test('bans, and servers that are not there', async () => {
     const { proxy, gone } = await startEventful();
     await using _ = proxy;
