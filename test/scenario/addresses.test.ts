@@ -1,6 +1,6 @@
 /** Clients and servers at other places than one IPv4 address: Unix sockets, IPv6, several addresses. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -9,9 +9,22 @@ import { errorOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
 import { cancel, RawClient } from '../client/raw.ts';
 import { DATABASE, eventually, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
-import { TestProxy } from '../proxy/index.ts';
+import { configText, TestProxy } from '../proxy/index.ts';
 
 const hasIPv6 = Object.values(networkInterfaces()).some(all => all?.some(({ address }) => address === '::1'));
+
+/** Seconds until the kernel asks for a sign of life on this process's connections with this port on one side. */
+function silenceOf(side: 'local' | 'remote', port: number): number[] {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const lines = readFileSync('/proc/net/tcp', 'utf8').split('\n');
+  return lines.flatMap(line => {
+    const [, local, remote, state, , timer = ''] = line.trim().split(/\s+/);
+    const address = side === 'local' ? local : remote;
+    const [kind, ticks = ''] = timer.split(':');
+    if (state !== '01' || kind !== '02' || !address?.endsWith(`:${hex}`)) return [];
+    return [Number.parseInt(ticks, 16) / 100];
+  });
+}
 
 suite('addresses', () => {
   let cluster: TestCluster;
@@ -117,6 +130,24 @@ suite('addresses', () => {
     await eventually('its end is told', () => told('Client disconnected', { client: line?.client, level: 30 }));
     const { duration_ms } = proxy.log.findLast(({ msg }) => msg === 'Client disconnected') ?? {};
     assert.equal(typeof duration_ms, 'number');
+  });
+
+  test('both sides are asked for a sign of life after tcp_keepalives_idle, which a reload changes', {
+    skip: process.platform !== 'linux' && 'only Linux tells',
+  }, async () => {
+    const options = { general: { tcp_keepalives_idle: 7000 }, users: ['alice'] } as const;
+    await using proxy = await TestProxy.start(cluster, options);
+    const client = await proxy.connect();
+    await client.query('SELECT 1');
+    await eventually('both are silent', () => {
+      const silences = [silenceOf('local', proxy.port), silenceOf('remote', cluster.primary.port)];
+      return silences.every(all => all.length > 0 && all.every(s => s > 6900 && s <= 7000));
+    });
+    proxy.rewrite(configText(cluster, { ...options, general: { tcp_keepalives_idle: 5000, port: proxy.port } }));
+    await proxy.proxy.reload();
+    const later = await proxy.connect();
+    await eventually('the new one is silent', () => silenceOf('local', proxy.port).some(s => s > 4900 && s <= 5000));
+    await Promise.all([client.end(), later.end()]);
   });
 
   test('SHOW CONFIG tells what is listened on', async () => {
