@@ -4,11 +4,11 @@ import type { Socket } from 'node:net';
 import { endPointHash } from '../auth/binding.ts';
 import { type ProvenKeys, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError, ScramServer } from '../auth/scram.ts';
 import { checkMd5, type KeyCache, scramNonce } from '../auth/secret.ts';
-import { errorText, PgError, pgError } from '../errors.ts';
+import { PgError, pgError } from '../errors.ts';
 import { peerAddress } from '../net/address.ts';
 import { type Gate, HandshakeAborted, type Secured } from '../net/gate.ts';
 import { type Message, MessageReader } from '../net/messages.ts';
-import type { TlsFacts } from '../net/tls.ts';
+import { handshakeText, type TlsFacts } from '../net/tls.ts';
 import { authentication, negotiateProtocolVersion } from '../wire/backend.ts';
 import type { Framer } from '../wire/framer.ts';
 import { AUTHENTICATION, FRONTEND, NEWEST_MINOR, PROTOCOL_3_0, REQUEST, STARTUP_LENGTH_MAX } from '../wire/protocol.ts';
@@ -125,7 +125,7 @@ export class StartupChannel {
     const secured = await gate.secure(socket).catch((error: unknown) => {
       throw error instanceof HandshakeAborted
         ? new StartupAborted(error.message)
-        : pgError('tls_failed', errorText(error));
+        : pgError('tls_failed', handshakeText(error));
     });
     this.#isShakingHands = false;
     this.#socket = this.#listen(secured.socket);

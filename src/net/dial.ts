@@ -2,11 +2,10 @@
 import { isIP, Socket } from 'node:net';
 import { checkServerIdentity, connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { endPointHash } from '../auth/binding.ts';
-import { errorText } from '../errors.ts';
 import { SSL_REQUEST } from '../wire/frontend.ts';
 import { endpoint, isDirectory } from './address.ts';
 import type { Network } from './network.ts';
-import { ALPN, type TlsFacts } from './tls.ts';
+import { ALPN, handshakeText, type TlsFacts } from './tls.ts';
 
 /** What is asked of a server's encryption, the least first. */
 export type EncryptionMode = 'prefer' | 'require' | 'verify-ca' | 'verify-full';
@@ -152,10 +151,11 @@ async function encrypt(
       mode === 'verify-full' ? checkServerIdentity(host, certificate) : undefined,
     ALPNProtocols: [ALPN],
   });
+  secured.on('error', () => {});
   try {
     await outcome(secured, 'secureConnect', signal, () => undefined);
   } catch (error) {
-    throw new Error(`TLS with the server failed: ${errorText(error)}`);
+    throw new Error(`TLS with the server failed: ${handshakeText(error)}`);
   }
   return secured;
 }

@@ -1,5 +1,7 @@
 /** What is known of an encrypted connection, for those who decide and for those who show. */
 
+import { errorText } from '../errors.ts';
+
 /** The protocol that both sides name in ALPN, which direct TLS needs. */
 export const ALPN = 'postgresql';
 
@@ -18,4 +20,10 @@ export interface TlsFacts {
   readonly cipher: string;
   /** Of a client only. */
   readonly certificate: ClientCertificate | undefined;
+}
+
+/** Why a handshake failed, without OpenSSL's numbers and the line of its source. */
+export function handshakeText(error: unknown): string {
+  const isOpenSsl = error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_SSL_');
+  return isOpenSsl && 'reason' in error && typeof error.reason === 'string' ? error.reason : errorText(error);
 }
