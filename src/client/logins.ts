@@ -102,11 +102,12 @@ export class Logins {
     const { registry } = this.#context;
     const settings = registry.settingsFor(database, user);
     if (settings !== undefined) return this.#known(settings);
-    const asked = [...registry.clusters].map(cluster => cluster.settings).filter(other => other.auth_type !== 'trust');
-    const neighbour = asked.find(other => other.database === database);
-    const namesake = neighbour === undefined ? asked.find(other => other.username === user) : undefined;
+    const all = [...registry.clusters].map(cluster => cluster.settings);
+    const neighbours = all.filter(other => other.database === database);
+    const namesake = neighbours.length === 0 ? all.find(other => other.username === user) : undefined;
     if (namesake !== undefined) return this.#known(namesake);
-    const usual = neighbour ?? asked[0];
+    const isAsked = (other: ClusterSettings) => other.auth_type !== 'trust';
+    const usual = neighbours.find(isAsked) ?? all.find(isAsked);
     if (usual === undefined) return { auth_type: 'md5', password: undefined, isNobody: true };
     return { ...this.#known(usual), isNobody: true };
   }

@@ -4,11 +4,14 @@ import { randomBytes } from 'node:crypto';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { formatVerifier } from '../../src/auth/scram.ts';
+import { mockVerifier } from '../../src/auth/secret.ts';
 import { ChaosProxy } from '../chaos/proxy.ts';
 import { decode, errorOf, type Message, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
-import { RawClient } from '../client/raw.ts';
+import { type Address, RawClient } from '../client/raw.ts';
 import { DATABASE, eventually, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
+import { TestProxy } from '../proxy/index.ts';
 import * as arbitrary from './arbitrary.ts';
 import { type Attack, bytes, Target } from './target.ts';
 
@@ -62,6 +65,21 @@ async function serverNonce(attacker: RawClient): Promise<string> {
     if (decoded.name === 'AuthenticationSASLContinue') return /^r=([^,]*)/.exec(String(decoded.data))?.[1] ?? '';
     if (decoded.name === 'ErrorResponse') return '';
   }
+}
+
+/** What is said to a user who tries a wrong password by SCRAM, without what is random and the name itself. */
+async function exchange(address: Address, user: string, database: string): Promise<string> {
+  const attacker = await RawClient.open(address);
+  const first = arbitrary.saslInitialResponse('SCRAM-SHA-256', 'n,,n=,r=abcdefgh');
+  attacker.send(frontend.startup({ user, database }), first);
+  const said = [decode(await attacker.message()), decode(await attacker.message())];
+  const parts = said[1].name === 'AuthenticationSASLContinue' ? String(said[1].data).split(',') : [];
+  const proof = Buffer.alloc(32, 1).toString('base64');
+  attacker.send(frontend.saslResponse(Buffer.from(`c=biws,${parts[0]},p=${proof}`)));
+  const last = errorOf(await attacker.untilClosed());
+  attacker.destroy();
+  const shape = [said.map(({ name }) => name), parts[0]?.length, parts[1]?.length, parts[2], parts.length];
+  return JSON.stringify([shape, { ...last, message: last?.message?.replace(user, '...') }]);
 }
 
 suite('before the login', () => {
@@ -231,23 +249,7 @@ suite('during the login', () => {
   });
 
   test('users and databases are guessed by what is said to them', async () => {
-    const asked = async (user: string, database: string) => {
-      const attacker = await RawClient.open(target);
-      const proof = Buffer.alloc(32, 1).toString('base64');
-      attacker.send(
-        frontend.startup({ user, database }),
-        arbitrary.saslInitialResponse('SCRAM-SHA-256', 'n,,n=,r=abcdefgh'),
-      );
-      const said = [decode(await attacker.message()), decode(await attacker.message())];
-      const parts = said[1].name === 'AuthenticationSASLContinue' ? String(said[1].data).split(',') : [];
-      attacker.send(frontend.saslResponse(Buffer.from(`c=biws,${parts[0]},p=${proof}`)));
-      const last = errorOf(await attacker.untilClosed());
-      attacker.destroy();
-      // All but what is random, or the name itself.
-      const shape = [said.map(({ name }) => name), parts[0]?.length, parts[1]?.length, parts[2], parts.length];
-      return JSON.stringify([shape, { ...last, message: last?.message.replace(user, '...') }]);
-    };
-    const known = await asked('alice', DATABASE);
+    const known = await exchange(target, 'alice', DATABASE);
     for (const [user, database] of [
       ['bob', DATABASE],
       ['stranger', DATABASE],
@@ -256,8 +258,23 @@ suite('during the login', () => {
       ['stranger', 'nowhere'],
       ['stranger', 'template1'],
     ]) {
-      assert.equal(await asked(user, database), known, `${user} of ${database}`);
+      assert.equal(await exchange(target, user, database), known, `${user} of ${database}`);
     }
+  });
+
+  test('users are guessed by the exchange and its iterations, where others need no password or have a verifier', async () => {
+    const verifier = formatVerifier({ ...mockVerifier('zoe', randomBytes(32)), iterations: 12_345 });
+    const section = (name: string, how: string) =>
+      `[pools.mixed.users.${name}]\nusername = "${name}"\n${how}\nserver_password = "x"\npool_size = 1\n`;
+    const shard = `[pools.mixed.shards.0]\ndatabase = "x"\nservers = [["127.0.0.1", 1, "primary"]]\n`;
+    const users = section('any', 'auth_type = "trust"') + section('zoe', `password = "${verifier}"`);
+    await using mixed = await TestProxy.start(cluster, {
+      general: { validate_config: false },
+      more: `[pools.mixed]\n${shard}${users}`,
+    });
+    const known = await exchange(mixed, 'zoe', 'mixed');
+    assert.match(known, /i=12345/);
+    for (const user of ['stranger', 'postgres', 'any2']) assert.equal(await exchange(mixed, user, 'mixed'), known);
   });
 
   test('users are guessed by how long an answer takes', async () => {
@@ -282,6 +299,41 @@ suite('during the login', () => {
   });
 });
 
+suite('after the login', () => {
+  test('CVE-2026-107348: lengths and counts are at the edges of signed and unsigned', async () => {
+    const messages = fc.array(arbitrary.edgyMessage, { minLength: 1, maxLength: 4 });
+    const attack = fc.tuple(messages, fc.boolean()).map(
+      ([messages, syncs]): Attack =>
+        async attacker => {
+          attacker.send(toTrust);
+          await attacker.ready();
+          attacker.send(...messages, ...(syncs ? [frontend.sync()] : []));
+        },
+    );
+    await target.withstandsAll(attack, { runs: 10, size: 16 });
+  });
+
+  test('CVE-2026-6668: a message of gigabytes is held, as max_message_size would have it', async () => {
+    const piece = Buffer.alloc(2 ** 20, 'x');
+    const flood =
+      (type: string, length: number): Attack =>
+      async attacker => {
+        attacker.send(toTrust);
+        await attacker.ready();
+        attacker.send(frontend.message(type, Buffer.from('\0'), length));
+        for (let sent = 0; sent < 16 && !attacker.closed; sent++) {
+          attacker.send(piece);
+          await Promise.race([attacker.drained(), sleep(20)]);
+        }
+      };
+    await target.withstands([
+      ...['Q', 'P', 'B', 'F', 'd'].map(type => flood(type, 0x40000000)),
+      ...['P', 'B', 'D', 'X', 'S'].map(type => flood(type, 0xffffffff)),
+      ...['D', 'C', 'E', 'f', 'H'].map(type => flood(type, 0x3fffffff)),
+    ]);
+  });
+});
+
 suite('floods', () => {
   test('of logins that fail keep nobody out', async () => {
     const wrong: Attack = async attacker => {
@@ -301,18 +353,15 @@ suite('floods', () => {
     await over;
   });
 
-  test('of logins that never end keep nobody out', async () => {
-    const slow = await Promise.all(Array.from({ length: 200 }, () => RawClient.open(target)));
+  test('of logins that never end are cut off, and keep nobody out', async () => {
+    await using hasty = await TestProxy.start(cluster, { general: { client_login_timeout: 1500 } });
+    const slow = await Promise.all(Array.from({ length: 200 }, () => RawClient.open(hasty)));
     for (const [index, attacker] of slow.entries()) attacker.send(toScram.subarray(0, index % toScram.length));
-    const bob = await RawClient.connect({
-      port: target.port,
-      user: 'bob',
-      database: DATABASE,
-      password: PASSWORDS.bob,
-    });
-    assert.deepEqual(rowsOf(await bob.query('SELECT 42')), [['42']]);
-    await bob.close();
-    await target.serves();
+    const bob = await hasty.connect({ user: 'bob' });
+    assert.deepEqual((await bob.query('SELECT 42 AS n')).rows, [{ n: 42 }]);
+    await eventually('all of them are cut off', () => slow.every(attacker => attacker.closed));
+    assert.deepEqual((await bob.query('SELECT 42 AS n')).rows, [{ n: 42 }]);
+    await bob.end();
     for (const attacker of slow) attacker.destroy();
   });
 

@@ -9,32 +9,62 @@ import { int32, message, query } from '../client/frontend.ts';
 import { LoginError, RawClient } from '../client/raw.ts';
 import { startCluster, type TestCluster } from '../cluster/index.ts';
 import * as arbitrary from './arbitrary.ts';
-import { authentication, fields, type HostileLine, HostileServer, letIn, READY, until, WELCOME } from './server.ts';
+import {
+  authentication,
+  fields,
+  type HostileLine,
+  HostileServer,
+  letIn,
+  type Malice,
+  READY,
+  until,
+  WELCOME,
+} from './server.ts';
 import { Target } from './target.ts';
 
 /** Every attack has a user of its own, so that no pool remembers the one before. */
 const USERS = 300;
-const USER_SECTIONS = Array.from(
-  { length: USERS },
-  (_, index) => `[pools.trap.users.${index}]
+/** What the server wants. */
+const SECRET = 'the secret that the server wants';
+
+/** Keys of the pools whose server means harm. */
+const TRAPS = {
+  trap: '',
+  prefer: 'server_tls = "prefer"',
+  require: 'server_tls = "require"',
+  scram: 'server_require_auth = ["scram-sha-256"]',
+  plus: 'server_require_auth = ["scram-sha-256-plus"]',
+} as const;
+
+function trapText(name: keyof typeof TRAPS, port: number): string {
+  const users = Array.from(
+    { length: name === 'trap' ? USERS : 20 },
+    (_, index) => `[pools.${name}.users.${index}]
 username = "u${index}"
 auth_type = "trust"
-server_password = "the secret that the server wants"
+server_password = "${SECRET}"
 pool_size = 1
 `,
-).join('');
+  );
+  return `[pools.${name}]
+${TRAPS[name]}
+[pools.${name}.shards.0]
+database = "trap"
+servers = [["127.0.0.1", ${port}, "primary"]]
+${users.join('')}`;
+}
 
 let cluster: TestCluster;
 let server: HostileServer;
 let target: Target;
-let used = 0;
+const used = new Map<string, number>();
 before(async () => {
   cluster = await startCluster();
   server = await HostileServer.start();
-  const trap = `[pools.trap]\n[pools.trap.shards.0]\ndatabase = "trap"\nservers = [["127.0.0.1", ${server.port}, "primary"]]\n`;
+  const names = ['trap', 'prefer', 'require', 'scram', 'plus'] as const;
   target = await Target.start(cluster, {
     general: { connect_timeout: 3000, validate_config: false },
-    more: trap + USER_SECTIONS,
+    more: names.map(name => trapText(name, server.port)).join(''),
   });
 });
 after(async () => {
@@ -43,14 +73,18 @@ after(async () => {
   await cluster?.stop();
 });
 
-/** A client that is sent into the trap. */
-const enter = () => RawClient.connect({ port: target.port, user: `u${used++ % USERS}`, database: 'trap' });
+/** A client that is sent into a trap. */
+function enter(database: keyof typeof TRAPS = 'trap'): Promise<RawClient> {
+  const number = used.get(database) ?? 0;
+  used.set(database, number + 1);
+  return RawClient.connect({ port: target.port, user: `u${number}`, database });
+}
 
 /** Why a client could not come in; the honest one is served meanwhile, and all of that takes no longer than a second. */
-async function refusal(act: (line: HostileLine) => Promise<void> | void): Promise<Fields> {
+async function refusal(act: Malice, trap: keyof typeof TRAPS = 'trap'): Promise<Fields> {
   server.malice = act;
   const began_at = performance.now();
-  const entering = enter().then(
+  const entering = enter(trap).then(
     client => {
       client.destroy();
       throw new Error('the server was let in');
@@ -70,8 +104,8 @@ async function refusal(act: (line: HostileLine) => Promise<void> | void): Promis
 }
 
 /** Asks for SCRAM and answers the client's first message with `reply`, in which `{nonce}` is what the client sent. */
-function scram(reply: (nonce: string) => string | Buffer, then?: (line: HostileLine) => Promise<void> | void) {
-  return async (line: HostileLine): Promise<void> => {
+function scram(reply: (nonce: string) => string | Buffer, then?: Malice): Malice {
+  return async line => {
     line.say(authentication(10, 'SCRAM-SHA-256\0\0'));
     const { body } = await line.message();
     const nonce = /r=([^,]+)$/.exec(String(body))?.[1] ?? '';
@@ -89,7 +123,7 @@ suite('SCRAM with a server', () => {
         (nonce: string) => `r=${nonce}x,s=c2FsdA==,i=4096,${'x'.repeat(length)}`,
       ]) {
         const said = await refusal(scram(reply));
-        assert.equal(said.code, '58000');
+        assert.equal(said.severity, 'FATAL');
         assert.match(said.message ?? '', /longer than|not allowed/);
       }
     }
@@ -238,6 +272,92 @@ suite('a login to a server', () => {
   });
 });
 
+suite('logins to a server', () => {
+  test('are refused again and again: nobody asks in a loop', async () => {
+    server.malice = line => {
+      line.say(fields('E', ['SFATAL', 'VFATAL', 'C28000', 'Mno']));
+      line.socket.end();
+    };
+    const before = server.count;
+    const login = { port: target.port, user: `u${USERS - 1}`, database: 'trap' };
+    const clients = Array.from({ length: 100 }, () => RawClient.connect(login).catch((error: unknown) => error));
+    await target.serves();
+    for (const failed of await Promise.all(clients)) assert.ok(failed instanceof LoginError);
+    const count = server.count - before;
+    assert.ok(count >= 1 && count <= 20, `the server was asked ${count} times`);
+  });
+});
+
+suite('a server that is to prove who it is', () => {
+  /** Nothing more is said to it: no name, no password. */
+  const hearsNothing = async (line: HostileLine, ...words: Buffer[]) => {
+    line.say(...words);
+    const heard = await line.message().catch(() => undefined);
+    if (heard !== undefined) confided.push(heard.type);
+  };
+  let confided: string[] = [];
+
+  test('CVE-2021-23222, CVE-2021-43767: answers the request for encryption and goes on in the clear', async () => {
+    const yes = Buffer.from('S');
+    const no = Buffer.from('N');
+    confided = [];
+    for (const trap of ['prefer', 'require'] as const) {
+      for (const answer of [yes, no]) {
+        for (const words of [WELCOME, authentication(3), READY, Buffer.from('N')]) {
+          await refusal(line => hearsNothing(line, answer, words), trap);
+        }
+      }
+      await refusal(async line => {
+        line.say(yes);
+        await sleep(20);
+        line.say(WELCOME);
+        line.socket.end();
+      }, trap);
+    }
+    assert.match((await refusal(line => hearsNothing(line, no), 'require')).message ?? '', /does not offer TLS/);
+    assert.deepEqual(confided, []);
+  });
+
+  test('CVE-2024-10977: answers the request for encryption with an error, in whose words somebody is to believe', async () => {
+    for (const words of [
+      fields('E', ['SFATAL', 'C28P01', 'Mcall this number']),
+      Buffer.from('Ecall this number\n\0'),
+    ]) {
+      for (const trap of ['prefer', 'require'] as const) {
+        assert.doesNotMatch((await refusal(line => line.say(words), trap)).message ?? '', /call this number/);
+      }
+    }
+  });
+
+  test('CVE-2025-49146: asks for less than server_require_auth wants, or for nothing', async () => {
+    const weaker = [
+      authentication(3),
+      authentication(5, 'salt'),
+      authentication(0),
+      WELCOME,
+      READY,
+      authentication(10, 'PLAIN\0\0'),
+    ];
+    confided = [];
+    for (const words of weaker) await refusal(line => hearsNothing(line, words), 'scram');
+    for (const words of [
+      ...weaker,
+      authentication(10, 'SCRAM-SHA-256\0\0'),
+      authentication(10, 'SCRAM-SHA-256-PLUS\0\0'),
+    ]) {
+      await refusal(line => hearsNothing(line, words), 'plus');
+    }
+    assert.deepEqual(confided, []);
+    // It gives up its exchange, and asks for the password itself.
+    await refusal(async line => {
+      await scram(nonce => `r=${nonce}x,s=c2FsdA==,i=4096`)(line);
+      await line.message();
+      await hearsNothing(line, authentication(3));
+    }, 'scram');
+    assert.deepEqual(confided, []);
+  });
+});
+
 suite('a server that was let in', () => {
   test('CVE-2026-6666: its error has no SQLSTATE, or no field at all', async () => {
     for (const error of [fields('E', ['SERROR', 'Mno']), fields('E', []), fields('E', ['Mno'], false), message('E')]) {
@@ -292,7 +412,7 @@ suite('a server that was let in', () => {
         });
         client.destroy();
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     );
   });
 });
