@@ -1,5 +1,5 @@
 /** The addresses of server names: one question for all who ask, remembered for dns_max_ttl, and asked again after it. */
-import type { LookupAddress } from 'node:dns';
+import { ADDRCONFIG, type LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';
 import { isIP, type LookupFunction } from 'node:net';
 import { errorText } from '../errors.ts';
@@ -29,8 +29,8 @@ export interface DnsHost {
   readonly addresses: readonly string[];
 }
 
-/** The operating system's own way, hosts file included. */
-const systemResolve: Resolve = name => lookup(name, { all: true });
+/** The operating system's own way, hosts file included, and as sockets ask it: no family that this machine does not have. */
+const systemResolve: Resolve = name => lookup(name, { all: true, hints: ADDRCONFIG });
 
 /** One name; it has no addresses until it was first found. */
 class Host {

@@ -95,11 +95,12 @@ export class Ports {
     const addresses: string[] = [];
     let { port } = settings;
     try {
-      for (const choices of await chosen(hosts)) {
+      const all = await chosen(hosts);
+      const ipv6Only = all.flat().some(isIPv4);
+      for (const choices of all) {
         let absent: unknown;
         let found = 0;
         for (const address of choices) {
-          const ipv6Only = address === '::' && hosts.some(host => host === '*' || isIPv4(host));
           try {
             port = await this.#bind({ host: address, port, ipv6Only }, addressText(address, port));
           } catch (thrown) {

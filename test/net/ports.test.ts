@@ -68,6 +68,16 @@ suite('ports', () => {
     assert.equal(await greeting({ host: '127.0.0.1', port }), '127.0.0.1');
   });
 
+  test('the address of all IPv6 is of that family only beside others', async t => {
+    if (!hasIPv6) return t.skip('this machine has no IPv6');
+    using alone = new Greeter();
+    const { port } = await alone.listen({ hosts: ['::'] });
+    assert.equal(await greeting({ host: '127.0.0.1', port }), '::ffff:127.0.0.1');
+    using beside = new Greeter();
+    const both = await beside.listen({ hosts: ['127.0.0.1', '::'] });
+    assert.equal(await greeting({ host: '127.0.0.1', port: both.port }), '127.0.0.1');
+  });
+
   test('one address that is taken, or not ours, frees the others', async () => {
     using taken = new Greeter();
     const { port } = await taken.listen({ hosts: ['127.0.0.1'] });
