@@ -17,8 +17,19 @@ export function checkRules(file: Table): Notice[] {
   if (Array.isArray(general.host) && general.host.length === 0 && !('unix_socket_dir' in general)) {
     report(['general', 'host'], 'has no address, and there is no unix_socket_dir: nobody could connect');
   }
+  checkExporter(general, report);
   for (const [name, pool] of tablesIn(file.pools)) checkPool(pool, name, report);
   return problems;
+}
+
+function checkExporter(
+  { enable_prometheus_exporter, prometheus_exporter_port, port, host }: Table,
+  report: Report,
+): void {
+  if (enable_prometheus_exporter !== true || prometheus_exporter_port !== port) return;
+  const isAlone = Array.isArray(host) && host.length === 0;
+  if (typeof port === 'number' && port !== 0 && !isAlone)
+    report(['general', 'prometheus_exporter_port'], 'is the port of clients as well');
 }
 
 function checkPool(pool: Table, name: string, report: Report): void {

@@ -34,6 +34,8 @@ export class Exporter {
   readonly #log: ExporterLog;
   readonly #hosts: readonly string[];
   #running: Running | undefined;
+  /** What listens already and has taken no place yet. */
+  #next: Running | undefined;
 
   constructor(control: ControlPlane, hosts: readonly string[], log: ExporterLog) {
     this.#control = control;
@@ -53,18 +55,24 @@ export class Exporter {
   async prepare(settings: ExporterSettings): Promise<() => void> {
     const before = this.#running;
     const wanted = settings.enable_prometheus_exporter === true ? settings.prometheus_exporter_port : undefined;
+    // The reload that it was for came to nothing.
+    this.#next?.server.destroy();
+    this.#next = undefined;
     if (before?.wanted === wanted) return () => {};
     const next = wanted === undefined ? undefined : await this.#listen(wanted);
+    this.#next = next;
     return () => {
       this.#running = next;
+      this.#next = undefined;
       before?.server.destroy();
       if (next === undefined) this.#log.info('Metrics are not exposed any more.');
     };
   }
 
   stop(): void {
-    this.#running?.server.destroy();
+    for (const running of [this.#running, this.#next]) running?.server.destroy();
     this.#running = undefined;
+    this.#next = undefined;
   }
 
   async #listen(wanted: number): Promise<Running> {

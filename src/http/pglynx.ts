@@ -125,7 +125,11 @@ export const PGLYNX_METRICS: readonly Metric<Snapshot>[] = [
     'Time from the moment that a transaction had its connection to its end.',
     ({ xact }) => xact,
   ),
-  histogram('wait_duration_seconds', 'Time that clients waited for a connection, most often none.', ({ wait }) => wait),
+  histogram(
+    'wait_duration_seconds',
+    'Time that clients waited for a connection that they got, most often none.',
+    ({ wait }) => wait,
+  ),
   ...metricsOf('pglynx', TOTALS, SERVER_LABELS, ({ accounts }) => accounts, ownLabels),
   ...metricsOf('pglynx', POOLS, SERVER_LABELS, ({ pools }) => pools, ownLabels),
   {

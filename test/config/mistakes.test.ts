@@ -147,6 +147,11 @@ const CASES: readonly (readonly [string, string, ...string[]])[] = [
     '2:19: general.tls_certificate: needs tls_private_key beside it',
   ],
   [
+    'one port for clients and for metrics',
+    afterLine(1, 'enable_prometheus_exporter = true', 'port = 6000', 'prometheus_exporter_port = 6000'),
+    '4:28: general.prometheus_exporter_port: is the port of clients as well',
+  ],
+  [
     'splitting without the parser',
     afterLine(4, 'query_parser_read_write_splitting = true'),
     '5:37: pools.db.query_parser_read_write_splitting: needs query_parser_enabled = true',

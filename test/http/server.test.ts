@@ -6,6 +6,7 @@ import { connect, type Socket } from 'node:net';
 import { afterEach, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TABLES } from '../../src/admin/show.ts';
+import { Exporter } from '../../src/http/exporter.ts';
 import { type HttpLimits, HttpServer } from '../../src/http/server.ts';
 import { client, TestControl } from '../admin/control.ts';
 
@@ -64,6 +65,22 @@ async function say(port: number, text: string): Promise<string> {
   await closed(socket);
   return heard;
 }
+
+test('a port that was listened on for a reload that came to nothing is free for the next one', async () => {
+  const probe = new HttpServer(new TestControl(), { error: () => {} });
+  const { port } = await probe.listen(['127.0.0.1'], 0);
+  probe.destroy();
+  const exporter = new Exporter(new TestControl(), ['127.0.0.1'], { info: () => {}, error: () => {} });
+  const settings = { enable_prometheus_exporter: true, prometheus_exporter_port: port };
+  await exporter.prepare(settings);
+  assert.equal(exporter.port, undefined);
+  const expose = await exporter.prepare(settings);
+  expose();
+  assert.equal((await ask(port, '/livez')).status, 200);
+  await exporter.prepare({ ...settings, prometheus_exporter_port: 0 });
+  exporter.stop();
+  await assert.rejects(ask(port, '/livez'));
+});
 
 suite('paths', () => {
   test('/livez is there as long as the process', async () => {
