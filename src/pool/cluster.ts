@@ -203,6 +203,7 @@ export class Cluster implements PoolOwner<Pool> {
     const now = performance.now();
     lease.since = now;
     lease.placed_at = now;
+    lease.until = Number.POSITIVE_INFINITY;
     if (lease.tried.length > 0) lease.tried = [];
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
@@ -210,6 +211,7 @@ export class Cluster implements PoolOwner<Pool> {
   admit(lease: Lease): void {
     const now = performance.now();
     lease.placed_at = now;
+    lease.until = Number.POSITIVE_INFINITY;
     lease.tried = [];
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
@@ -225,6 +227,7 @@ export class Cluster implements PoolOwner<Pool> {
     const now = performance.now();
     lease.since = now;
     lease.placed_at = now;
+    lease.until = Number.POSITIVE_INFINITY;
     const isAnyLeft = failed.length < (this.shards[lease.shard]?.length ?? 0);
     lease.tried = failed.slice(isAnyLeft ? 0 : -1);
     lease.refusal = { cause: 'it failed a read, which was to run elsewhere' };
@@ -299,14 +302,9 @@ export class Cluster implements PoolOwner<Pool> {
   retire(successor: () => Cluster | undefined = () => undefined, cause = REPLACED): void {
     this.#successor = successor;
     this.schema.stop();
-    const kept = new Set(successor()?.pools);
-    this.#gone = this.pools.filter(pool => kept.has(pool));
-    for (const pool of this.own) pool.retire(cause);
-  }
-
-  /** Closes what is left of it. */
-  destroy(): void {
-    for (const pool of this.own) pool.destroy();
+    const next = successor();
+    this.#gone = next === undefined ? [] : this.pools.filter(pool => next.pools.includes(pool));
+    for (const pool of this.own) pool.retire(cause, next !== undefined);
   }
 
   poolRetired(lease: Lease): void {
@@ -364,7 +362,8 @@ export class Cluster implements PoolOwner<Pool> {
   leaseRefused(lease: Lease, pool: Pool, refusal: Refusal): void {
     lease.tried.push(pool);
     lease.refusal = refusal;
-    this.#place(lease, performance.now());
+    const now = performance.now();
+    if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
 
   connectionOpened(pool: Pool, connection: ServerConnection): void {
@@ -390,6 +389,7 @@ export class Cluster implements PoolOwner<Pool> {
     }
     const serving = successor.#byRole[lease.shard]?.[lease.role] ?? [];
     if (serving.length === 0 || !routeAlike(this.settings, successor.settings)) return false;
+    if (lease.queued) lease.until = lease.deadline;
     this.withdraw(lease);
     lease.tried = [];
     lease.shareable &&= successor.isSharing;

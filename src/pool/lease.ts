@@ -73,6 +73,8 @@ export class Lease implements Share {
   placed_at = 0;
   /** When it got its connection, or its place on one. */
   granted_at = 0;
+  /** When its wait is over at the latest, if it began in a pool that a reload has replaced. */
+  until = Number.POSITIVE_INFINITY;
   /** When its wait for the pool that it waits for is over, on the same clock. */
   deadline = 0;
   /** Where it waits: in a pool, or at the gate of a paused cluster. */

@@ -36,7 +36,6 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   suspect = false;
   /** Connections being tested. */
   testing = 0;
-
   /** How long a client keeps a connection from the next one, cleaning included: a moving average in milliseconds. */
   held_ms = 0;
 
@@ -209,10 +208,11 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
   }
 
   /** Ends the pool: idle connections now, the others when nobody needs them any more; who waits may go elsewhere. */
-  retire(cause: string): void {
+  retire(cause: string, isReplaced: boolean): void {
     if (this.#retired === undefined) this.account.holders--;
     this.#retired = cause;
-    for (const lease of this.#waiters.list()) if (lease.queued) this.#owner.poolRetired(lease);
+    // What is being opened serves as many: however fast reloads follow each other, somebody is served.
+    this.#waiters.each(isReplaced ? this.opening : 0, lease => this.#owner.poolRetired(lease));
     this.#idle.closeAll(cause);
   }
 

@@ -33,6 +33,11 @@ export class WaitQueue {
     return this.#first === undefined ? 0 : now - this.#first.since;
   }
 
+  /** Does something about each claim behind the first `spared`, unless what is done about another ends it. */
+  each(spared: number, act: (lease: Lease) => void): void {
+    for (const lease of this.list().slice(spared)) if (lease.queued) act(lease);
+  }
+
   /** The first claim that a connection with these startup settings can serve. */
   firstFor(startup: SettingsProfile): Lease | undefined {
     let lease = this.#first;
@@ -42,7 +47,7 @@ export class WaitQueue {
 
   /** A claim begins to wait at `now`. */
   push(lease: Lease, now: number): void {
-    lease.deadline = now + this.#timeout;
+    lease.deadline = Math.min(now + this.#timeout, lease.until);
     lease.queued = true;
     lease.previous = this.#last;
     lease.next = undefined;

@@ -200,7 +200,7 @@ export class Registry {
   /** Ends all clusters and every connection, used or not. */
   destroy(): void {
     this.retire();
-    for (const cluster of this.#retired) cluster.destroy();
+    for (const cluster of this.#retired) for (const pool of cluster.own) pool.destroy();
     this.#retired.clear();
   }
 
@@ -213,7 +213,7 @@ export class Registry {
   #forget(): void {
     for (const cluster of this.#retired) {
       if (!cluster.isEmpty) continue;
-      cluster.destroy();
+      for (const pool of cluster.own) pool.destroy();
       this.#retired.delete(cluster);
     }
   }

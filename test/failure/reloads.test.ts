@@ -194,14 +194,12 @@ suite('a session-mode client whose pool was taken out', () => {
 suite('a server that comes or goes', () => {
   test('costs the others no connection', async () => {
     const [primary] = cluster.servers;
+    const one = { users: ['alice'] as const, user: { pool_size: 1 } };
     const primaryFirst = { ...pool, default_role: 'primary' };
     const other = { host: 'localhost', port: primary.port, isReplica: true };
     const text = (...servers: (typeof other)[]) =>
-      configText(
-        { servers: [{ host: primary.host, port: primary.port }, ...servers] },
-        { pool: primaryFirst, users: ['alice'] },
-      );
-    await using proxy = await start({ pool: primaryFirst, users: ['alice'] });
+      configText({ servers: [{ host: primary.host, port: primary.port }, ...servers] }, { pool: primaryFirst, ...one });
+    await using proxy = await start({ pool: primaryFirst, ...one });
     await using client = await proxy.raw();
     await client.query('BEGIN');
     const pid = await backendPid(client);
