@@ -17,7 +17,7 @@ export interface AutoLimits {
   settings(database: string, user: string): ClusterSettings | undefined;
 }
 
-/** What has never had a connection, since there is no such database say, goes after this. */
+/** Who asks for one has a connection after this at the latest; what never had any, since there is no such database say, goes. */
 const UNUSED_MS = 1000;
 
 export class AutoClusters {
@@ -38,7 +38,8 @@ export class AutoClusters {
     if (this.#used_at.size < this.#limits.pools_max()) return undefined;
     this.#note(now);
     const [oldest] = [...this.#used_at.values()].sort((a, b) => a.at - b.at);
-    return oldest === undefined || oldest.at >= now ? 'none' : oldest;
+    // Whoever has just asked for one may still be on the way in.
+    return oldest === undefined || oldest.at > now - UNUSED_MS ? 'none' : oldest;
   }
 
   used({ database, username }: AutoName, now: number): void {

@@ -179,7 +179,7 @@ export class Registry {
   /** Closes what is too old or idle, and opens what min_pool_size asks for. */
   maintain(now: number): void {
     const made = this.autoNames.map(({ database, username }) => this.find(database, username));
-    const vain = made.filter(cluster => cluster !== undefined).filter(({ isVain }) => isVain);
+    const vain = made.filter(cluster => cluster !== undefined).filter(({ isVain, halted }) => isVain && !halted);
     for (const cluster of this.#everything()) {
       for (const pool of cluster.own) leaveMoved(pool.connections);
       // A database that may not be there is not asked for again and again.
