@@ -1,11 +1,14 @@
 /** How a client has to prove who it is: by a certificate, and by what auth_hba_file says for where it comes from. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { peerProgram } from '../../src/net/peer.ts';
 import { decode, rowsOf } from '../client/backend.ts';
+import * as frontend from '../client/frontend.ts';
 import { type Login, LoginError, RawClient } from '../client/raw.ts';
 import { DATABASE, PASSWORDS, startCluster, type TestCluster } from '../cluster/index.ts';
 import { ADMIN, TestProxy } from '../proxy/index.ts';
@@ -32,7 +35,13 @@ after(async () => {
 /** A proxy whose users and administrator log in by these lines. */
 function start(...lines: string[]): Promise<TestProxy> {
   writeFileSync(path, lines.join('\n'));
-  const general = { ...TLS, auth_hba_file: path, unix_socket_dir: folder, admin_auth_type: 'hba' };
+  const general = {
+    validate_config: false,
+    ...TLS,
+    auth_hba_file: path,
+    unix_socket_dir: folder,
+    admin_auth_type: 'hba',
+  };
   const me = `[pools.${DATABASE}.users.me]\nusername = ${JSON.stringify(userInfo().username)}\npool_size = 1\nauth_type = "hba"`;
   const more = `${me}\nserver_username = "alice"\nserver_password = ${JSON.stringify(PASSWORDS.alice)}`;
   return TestProxy.start(cluster, { general, user: { auth_type: 'hba' }, more });
@@ -102,6 +111,23 @@ suite('auth_hba_file', () => {
       await outcome(RawClient.open({ port: proxy.port, host: folder }), { user: 'bob' }),
       /^28000 .*a Unix socket/,
     );
+  });
+
+  test('takes nobody who is gone already for a client of the Unix socket', async () => {
+    await using proxy = await start('local all all trust');
+    const login = frontend.startup({ user: 'alice', database: DATABASE });
+    const bytes = Buffer.concat([login, frontend.query('CREATE TABLE let_in ()')]).toString('hex');
+    const client = `const socket = require('node:net').connect(${proxy.port}, '127.0.0.1');
+      socket.on('connect', () => socket.write(Buffer.from('${bytes}', 'hex'), () => socket.resetAndDestroy()));`;
+    // This process accepts nobody meanwhile.
+    for (let round = 0; round < 3; round++) spawnSync(process.execPath, ['-e', client], { timeout: 10_000 });
+    assert.match(await outcome(RawClient.open({ port: proxy.port })), /^28000 .* no line/);
+    await sleep(50);
+    assert.deepEqual(
+      proxy.log.filter(({ msg }) => /^Client connected|server connection/.test(String(msg))),
+      [],
+    );
+    assert.deepEqual(await cluster.sql("SELECT FROM pg_class WHERE relname = 'let_in'"), []);
   });
 
   test('asks for certificates: alone, and beside a password', async () => {
