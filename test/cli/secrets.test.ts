@@ -16,6 +16,11 @@ const USERS: readonly User[] = ['alice', 'bob', 'carol', 'dave'];
 const WRONG = 'wrong but close';
 const FRESH = 'fresh for mallory';
 const STATS = 'stats secret 77';
+/** No part of a key's name. */
+const OPERATOR = 'operator secret 55';
+const QUERY = 'query secret 99';
+/** A pool whose passwords are on the server. */
+const QUERIED = 'queried';
 
 suite('secrets', () => {
   let cluster: TestCluster;
@@ -29,11 +34,26 @@ suite('secrets', () => {
     await cluster.stop();
   });
 
+  /** A pool that fetches what it needs to know of alice and carol. */
+  function queried(query: string): string {
+    const { host, port } = cluster.primary;
+    return `
+[pools.${QUERIED}]
+auth_query = "${query}"
+auth_query_user = "postgres"
+auth_query_password = "${QUERY}"
+users.0 = { username = "alice", pool_size = 2, auth_type = "scram-sha-256" }
+users.1 = { username = "carol", pool_size = 2, auth_type = "md5" }
+shards.0 = { database = "${DATABASE}", servers = [["${host}", ${port}, "primary"]] }
+`;
+  }
+
   function textWith(changes: Partial<Record<User, string>> = {}, more = ''): string {
     const text = configText(cluster, {
       general: {
         stats_username: 'watcher',
         stats_password: STATS,
+        admin_password: OPERATOR,
         log_client_connections: true,
         log_client_disconnections: true,
       },
@@ -53,7 +73,7 @@ suite('secrets', () => {
       createHash('md5')
         .update(password + user)
         .digest('hex');
-    const plain = [...Object.values(PASSWORDS), ADMIN.password, WRONG, FRESH, STATS];
+    const plain = [...Object.values(PASSWORDS), OPERATOR, WRONG, FRESH, STATS, QUERY];
     const hashed = [...USERS, ADMIN.user].flatMap(user => plain.map(password => md5(user, password)));
     const rows = await cluster.sql<{ rolpassword: string }>(
       'SELECT rolpassword FROM pg_authid WHERE rolpassword <> $1',
@@ -83,7 +103,8 @@ suite('secrets', () => {
 
   test('are in no line of a busy day', async () => {
     const file = join(folder, 'pgcat.toml');
-    writeFileSync(file, textWith());
+    const query = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = '$1'";
+    writeFileSync(file, textWith({}, queried(query)));
     await using pglynx = Command.pglynx('--log-level', 'trace', '--log-format', 'structured', file);
     const read = () => pglynx.output;
     const port = Number((await pglynx.printed(/"msg":"Running on 127\.0\.0\.1:(\d+)"/))[1]);
@@ -101,10 +122,15 @@ suite('secrets', () => {
       await session(port, user, WRONG, []);
       await session(port, user, PASSWORDS[user], [], 'absent');
     }
+    for (const user of ['alice', 'carol'] as const) {
+      await session(port, user, PASSWORDS[user], statements, QUERIED);
+      await session(port, user, WRONG, [], QUERIED);
+    }
     await session(port, 'stranger', WRONG, []);
+    await session(port, 'stranger', WRONG, [], QUERIED);
     const commands = ['SHOW CONFIG', 'SHOW USERS', 'RELOAD', `SET admin_password = '${FRESH}'`, `SHOW '${FRESH}'`];
     for (const [user, password] of [
-      [ADMIN.user, ADMIN.password],
+      [ADMIN.user, OPERATOR],
       ['watcher', STATS],
       [ADMIN.user, WRONG],
     ] as const) {
@@ -131,6 +157,11 @@ suite('secrets', () => {
         'reload changed nothing',
       );
     }
+    await reload(
+      textWith({}, queried("SELECT rolname, rolpassword FROM absent WHERE rolname = '$1'")),
+      'Config changed',
+    );
+    await session(port, 'alice', PASSWORDS.alice, statements, QUERIED);
     await reload(textWith({ alice: WRONG, bob: FRESH, carol: WRONG, dave: WRONG }), 'Config changed, reloading');
     await session(port, 'alice', WRONG, statements);
     await session(port, 'bob', FRESH, statements);
@@ -149,6 +180,13 @@ suite('secrets', () => {
       assert.ok(
         lines.some(line => line.includes(needed)),
         needed,
+      );
+    }
+    for (const user of ['alice', 'carol']) {
+      const came = `"database":"${QUERIED}","user":"${user}"`;
+      assert.ok(
+        lines.some(line => line.includes(came) && line.includes('Client connected')),
+        came,
       );
     }
     for (const secret of await secrets()) {
