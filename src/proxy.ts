@@ -21,7 +21,7 @@ import { unlistedSettings } from './config/wildcards.ts';
 import { pgError } from './errors.ts';
 import { Exporter } from './http/exporter.ts';
 import { peerText } from './net/address.ts';
-import { Credentials, readCredentials } from './net/credentials.ts';
+import { readCredentials } from './net/credentials.ts';
 import { DescriptorWatch } from './net/descriptors.ts';
 import type { Resolve } from './net/dns.ts';
 import { Network } from './net/network.ts';
@@ -35,6 +35,7 @@ import { type Plan, Registry } from './pool/registry.ts';
 import { analyzerFor, keyColumns } from './proxy/analyzer.ts';
 import { Autoreload } from './proxy/autoreload.ts';
 import { Drain } from './proxy/drain.ts';
+import { Keyring } from './proxy/keyring.ts';
 import { Reloads } from './proxy/reloads.ts';
 import { ProfileCatalog } from './server/parameters.ts';
 import type { Analyzer } from './sql/cache.ts';
@@ -89,7 +90,7 @@ export class PgProxy implements ControlPlane {
   readonly #logins: Logins;
   readonly #exporter: Exporter;
   readonly #timers: NodeJS.Timeout[] = [];
-  #credentials = new Credentials();
+  readonly #keyring: Keyring;
   readonly #autoreload: Autoreload;
   readonly #reloads: Reloads<string[]>;
   /** Reloads wait for the start. */
@@ -107,6 +108,7 @@ export class PgProxy implements ControlPlane {
     this.#console = new Console(this);
     this.#showConsole = new Console(this, true);
     const general = () => this.#loaded.config.general;
+    this.#keyring = new Keyring(() => this.#loaded.config, this.#log);
     this.network = new Network(general, options.logger, options.resolve);
     const context: ClusterContext = {
       caps: new Caps(),
@@ -114,7 +116,7 @@ export class PgProxy implements ControlPlane {
       profiles: new ProfileCatalog(),
       log: options.logger,
       network: this.network,
-      encryption: settings => this.#credentials.encryption(settings),
+      encryption: settings => this.#keyring.encryption(settings),
       ledger: this.ledger,
       gates: new Gates(),
     };
@@ -152,7 +154,8 @@ export class PgProxy implements ControlPlane {
    */
   async start(): Promise<Bound> {
     const { general } = this.#loaded.config;
-    this.#credentials = readCredentials(this.#loaded.config);
+    // What they looked like is not known: they are read once more at the first look.
+    this.#keyring.use(readCredentials(this.#loaded.config), '');
     const inspector = await analyzerFor(this.#loaded);
     this.#analyzer = inspector;
     const listener = new Listener(this.#listenerContext(inspector));
@@ -217,6 +220,7 @@ export class PgProxy implements ControlPlane {
     if (this.#stopping !== undefined) throw new Error(STOPPED);
     const before = this.#loaded;
     const read_at = await this.#autoreload.look();
+    const keys_at = await this.#keyring.look();
     // What can fail comes first.
     const loaded = load();
     const { keys, restart, removed } = diffConfigs(before.config, loaded.config);
@@ -232,8 +236,7 @@ export class PgProxy implements ControlPlane {
       this.#analyzer.columns = new Set([...keyColumns(before), ...keyColumns({ config })]);
       this.#analyzer.max_length = config.general.query_analysis_max_length;
     }
-    const files = credentials.changes(this.#credentials);
-    this.#credentials = credentials;
+    const files = this.#keyring.use(credentials, keys_at);
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
     this.#passwords.reloaded(performance.now());
@@ -296,6 +299,7 @@ export class PgProxy implements ControlPlane {
     await this.#reloads.settled();
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     this.#autoreload.stop();
+    this.#keyring.stop();
     this.#listener?.close(pgError('cannot_connect_now'));
     for (const session of [...this.#sessions]) session.close(pgError('shutting_down'));
     for (const console of [...this.#consoles]) console.close(pgError('shutting_down'));
@@ -348,7 +352,7 @@ export class PgProxy implements ControlPlane {
       max_client_conn: () => general().max_client_conn,
       max_message_size: () => general().max_message_size,
       network: this.network,
-      encryption: () => ({ gate: this.#credentials.gate, isRequired: general().tls_mode === 'require' }),
+      encryption: () => ({ gate: this.#keyring.gate, isRequired: general().tls_mode === 'require' }),
       clusterFor: (database, user) => this.#registry.find(database, user),
       authenticate: (channel, request) => this.#logins.authenticate(channel, request),
       isAdmin: isAdminDatabase,

@@ -41,7 +41,7 @@ export const clientEncryption = {
       unset: 'no TLS',
       description:
         'File with the certificate shown to clients, those of intermediate authorities behind it; turns TLS for clients on. ' +
-        'A reload reads it again, and no client notices; `autoreload` sees that it has changed. PgCat reads it for each client.',
+        'When the file is renewed, those who come then are shown the new one; nobody is disconnected.',
     }),
   tls_private_key: text().optional().register(settingInfo, {
     reload: 'live',

@@ -1,5 +1,5 @@
 /** The certificates and keys in force, read from their files at the start and at each reload. */
-import { createHash } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { everySettings } from '../config/cluster.ts';
@@ -41,6 +41,7 @@ export class Credentials {
       this.#files.read(private_key),
       this.#files.maybe(client_ca),
     ];
+    checkAuthority(ca);
     this.gate = new Gate({ cert, key, ca });
   }
 
@@ -53,8 +54,10 @@ export class Credentials {
     const name = JSON.stringify([ca, certificate, private_key]);
     let context = this.#contexts.get(name);
     if (context === undefined) {
+      const authority = this.#files.maybe(ca);
+      checkAuthority(authority);
       context = createSecureContext({
-        ca: this.#files.maybe(ca),
+        ca: authority,
         cert: this.#files.maybe(certificate),
         key: this.#files.maybe(private_key),
         minVersion: 'TLSv1.2',
@@ -64,6 +67,11 @@ export class Credentials {
     return { mode, context };
   }
 
+  /** The names of all that were read. */
+  get files(): string[] {
+    return [...this.#files.digests.keys()];
+  }
+
   /** The names of files that were read before too, and held something else. */
   changes(before: Credentials): string[] {
     const old = before.#files.digests;
@@ -71,6 +79,11 @@ export class Credentials {
       .filter(([name, digest]) => (old.get(name) ?? digest) !== digest)
       .map(([name]) => name);
   }
+}
+
+/** Node takes what is no certificate for none, and then nobody's counts. */
+function checkAuthority(pem: Buffer | undefined): void {
+  if (pem !== undefined) new X509Certificate(pem);
 }
 
 /**

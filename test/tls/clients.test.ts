@@ -300,6 +300,17 @@ suite('SCRAM', () => {
 });
 
 suite('a client', () => {
+  test('at a Unix socket is not encrypted, even where others must be', async () => {
+    const general = { ...SERVER, tls_mode: 'require', unix_socket_dir: cluster.folder };
+    await using near = await TestProxy.start(cluster, { general });
+    const client = await RawClient.open({ host: cluster.folder, port: near.port });
+    client.send(frontend.sslRequest());
+    assert.equal(String(await client.bytes(1)), 'N');
+    await client.login(LOGIN);
+    await serves(client);
+    await assert.rejects(RawClient.connect({ port: near.port, ...LOGIN }), /connections must be encrypted/);
+  });
+
   test('that stops reading stops its server, and gets everything in the end', async () => {
     const client = await loggedIn(startTls(proxy.port));
     client.send(frontend.query("SELECT repeat('x', 1000) /* much */ FROM generate_series(1, 30000)"));

@@ -75,7 +75,7 @@ suite('a reload', () => {
       for (let round = 0; round < 10; round++) {
         const name = round % 2 === 0 ? 'renewed' : 'server';
         put(name);
-        assert.deepEqual((await proxy.proxy.reload()).sort(), [path('certificate'), path('key')].sort());
+        await proxy.proxy.reload();
         assert.ok(await isShown(proxy.port, name));
         const [before, came] = [statements, logins];
         await eventually('they all go on', () => statements > before + CLIENTS && logins > came + 1);
@@ -110,6 +110,25 @@ suite('a reload', () => {
     put('renewed');
     await proxy.proxy.reload();
     assert.ok(await isShown(proxy.port, 'renewed'));
+    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+    await client.close();
+  });
+
+  test('is not needed when files are renewed: it happens by itself, once they can be used', async () => {
+    put('server');
+    await using proxy = await TestProxy.start(cluster, { general });
+    const client = await startTls(proxy.port);
+    await client.login(LOGIN);
+    copyFileSync(fixture('renewed.crt'), path('certificate'));
+    const said = (text: string) => proxy.log.filter(({ msg }) => String(msg).startsWith(text));
+    await eventually('the key is missed', () => said('certificates were not renewed: ').length === 1);
+    assert.ok(await isShown(proxy.port, 'server'));
+    copyFileSync(fixture('renewed.key'), path('key'));
+    await eventually('the new certificate is shown', () => isShown(proxy.port, 'renewed'));
+    assert.deepEqual(
+      said('Certificates were renewed').map(({ files }) => files),
+      [[path('certificate'), path('key')]],
+    );
     assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
     await client.close();
   });

@@ -267,7 +267,7 @@ suite('an encrypted connection', () => {
     const holder = await proxy.connect();
     await holder.query('BEGIN');
     copyFileSync(fixture('stranger-ca.crt'), ca);
-    assert.deepEqual(await proxy.proxy.reload(), [ca]);
+    await proxy.proxy.reload();
     const { rows } = await holder.query('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()');
     assert.deepEqual(rows, [{ ssl: true }]);
     // Those that are there serve others, and the next one is not opened.
