@@ -6,6 +6,7 @@ import { SECTIONS, type Section } from '../src/config/schema.ts';
 import { LONGEST_TIMER_MS, type Setting, settingsOf } from '../src/config/setting.ts';
 import { UNBUILT } from '../src/config/unbuilt.ts';
 import { ERRORS, type ErrorKind } from '../src/errors.ts';
+import { LOGINS } from './logins.ts';
 import { metricsPage } from './metrics.ts';
 import { routingPage } from './routing.ts';
 import { statesPage } from './states.ts';
@@ -20,7 +21,7 @@ This page is generated from \`src/config\` by \`npm run docs\`.
   here is a mistake too, because it is most likely a typo.
 - \`\${NAME}\` in any string is replaced by the environment variable NAME, which must exist. \`$\${\` stands for \`\${\` itself.
   (The \`result\` of an intercept plugin is left alone.)
-- Beside \`password\`, \`server_password\`, \`admin_password\` and \`auth_query_password\`, a key with \`_file\` at its end may
+- Beside \`password\`, \`server_password\`, \`admin_password\`, \`stats_password\` and \`auth_query_password\`, a key with \`_file\` at its end may
   stand instead: the password is the content of that file, without the line end after it.
 - Names of files start from the working directory.
 - Names such as \`session\` or \`primary\` may be written in capitals.
@@ -34,7 +35,8 @@ A key that is *not built yet* is accepted. If its value asks for something, pgly
 
 const INTROS: Readonly<Record<Section['name'], string>> = {
   general: 'Required. Where pglynx listens, and what every pool starts from.',
-  pools: 'One for each database that clients may connect to; NAME is the name of that database.',
+  pools:
+    'One for each database that clients may connect to; NAME is the name of that database. `[pools."*"]` is for all that have none.',
   users: 'One for each user of the pool. N is free, and usually a number. Of two users with one name the last counts.',
   shards:
     'One for each shard of the pool. N is 0, 1, 2 and so on without a gap. A pool that is not sharded has shard 0.',
@@ -53,12 +55,14 @@ const CONFIG_TAIL = `## What differs from PgCat
   \`autoreload\` of 0, and shards that are not numbered 0, 1, 2 and so on.
 - \`checkout_failure_limit = 0\` is off, as PgCat documents it.
 - A user with \`auth_type = "trust"\` needs no password.
-- \`auth_type\` and \`admin_auth_type\` may also be "scram-sha-256".
+- \`auth_type\` and \`admin_auth_type\` may also be "scram-sha-256", "cert" and "hba".
+- \`auth_query\` takes SCRAM verifiers too, and is asked when somebody logs in. A user who has a \`password\` in the file has that one only: in
+  PgCat the server's is right as well.
 - Changes of [general] reach the pools at a reload.
 `;
 
 function configPage(): string {
-  return [CONFIG_HEAD, ...SECTIONS.map(sectionText), CONFIG_TAIL, legacyText()].join('\n');
+  return [CONFIG_HEAD, ...SECTIONS.map(sectionText), LOGINS, CONFIG_TAIL, legacyText()].join('\n');
 }
 
 function sectionText({ name, header, schema }: Section): string {
