@@ -2,8 +2,8 @@
 import type { LoadedConfig } from './load.ts';
 import { isTable } from './toml.ts';
 
-/** Keys whose value is the name of a file. */
-const NAMES_FILE = /_file$|^(server_)?tls_(certificate|private_key|client_ca|ca|root_ca)$/;
+/** Keys whose value is the name of a file that is read; `log_file` is written. */
+const NAMES_FILE = /(password|hba)_file$|^(server_)?tls_(certificate|private_key|client_ca|ca)$/;
 
 /** Their names as the configuration has them, itself first. */
 export function sourceFiles({ path, config }: Pick<LoadedConfig, 'path' | 'config'>): string[] {
