@@ -330,6 +330,10 @@ export class PgProxy implements ControlPlane {
     return this.#registry.clusters;
   }
 
+  get logins(): number {
+    return (this.#listener?.headcount.all ?? 0) - this.#sessions.size;
+  }
+
   clients(): Iterable<ClientView> {
     return [...this.#sessions, ...this.#consoles].sort((a, b) => a.id - b.id);
   }

@@ -1,9 +1,19 @@
 /** What the admin database needs of the process that it looks into and steers; the proxy implements it. */
+import type { Socket } from 'node:net';
 import type { SettingRow } from '../config/rows.ts';
+import type { Network } from '../net/network.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import type { Cluster } from '../pool/cluster.ts';
+import type { ServerConnection } from '../server/connection.ts';
 import type { ClientCounters } from '../stats/counters.ts';
 import type { Ledger } from '../stats/ledger.ts';
 import type { Steering } from './steering.ts';
+
+/** What SHOW says of a socket. */
+export type ShownSocket = Pick<
+  Socket,
+  'remoteAddress' | 'remotePort' | 'localAddress' | 'localPort' | 'writableLength'
+>;
 
 /** One client that has logged in, to a cluster or to the admin database. */
 export interface ClientView {
@@ -17,6 +27,17 @@ export interface ClientView {
   readonly counters: ClientCounters;
   /** Milliseconds of `performance.now()`. */
   readonly connected_at: number;
+  readonly socket: ShownSocket;
+  /** Undefined when the connection is not encrypted. */
+  readonly tls: TlsFacts | undefined;
+  /** What it holds of a server now. */
+  readonly connection?: ServerConnection | undefined;
+  readonly intake?: {
+    /** Milliseconds of `performance.now()` when a byte last came. */
+    readonly fed_at: number;
+  };
+  /** Its prepared statements. */
+  readonly statements?: { readonly size: number };
   /** Milliseconds that the current wait has lasted at `now`; 0 when it does not wait. */
   waiting_ms(now: number): number;
 }
@@ -55,4 +76,7 @@ export interface ControlPlane {
   /** Begins to end the process. */
   shutdown(mode: ShutdownMode): void;
   readonly steering: Steering;
+  readonly network: Network;
+  /** Clients that are logging in. */
+  readonly logins: number;
 }

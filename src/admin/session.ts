@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errorText, PgError, pgError } from '../errors.ts';
 import type { Outbox } from '../net/outbox.ts';
+import type { TlsFacts } from '../net/tls.ts';
 import { ClientCounters } from '../stats/counters.ts';
 import { dataRow, errorResponse, READY_IDLE, rowDescription } from '../wire/backend.ts';
 import { type Framer, PART } from '../wire/framer.ts';
@@ -18,6 +19,7 @@ export interface AdminLogin {
   readonly database: string;
   readonly user: string;
   readonly application_name: string;
+  readonly tls: TlsFacts | undefined;
   /** What ParameterStatus told it. */
   readonly parameters: SessionParameters;
 }
@@ -30,12 +32,13 @@ export class AdminSession implements ClientView {
   readonly database: string;
   readonly user: string;
   readonly application_name: string;
+  readonly tls: TlsFacts | undefined;
   /** As in PgCat: it never holds a server connection. */
   readonly state = 'idle';
   readonly counters = new ClientCounters();
   readonly connected_at = performance.now();
 
-  readonly #socket: Socket;
+  readonly socket: Socket;
   readonly #framer: Framer;
   readonly #outbox: Outbox;
   readonly #console: Console;
@@ -71,7 +74,8 @@ export class AdminSession implements ClientView {
     this.database = login.database;
     this.user = login.user;
     this.application_name = login.application_name;
-    this.#socket = socket;
+    this.tls = login.tls;
+    this.socket = socket;
     this.#framer = framer;
     this.#outbox = outbox;
     this.#console = console;
@@ -87,7 +91,7 @@ export class AdminSession implements ClientView {
   /** Begins to read. */
   start(): void {
     this.#framer.length_max = INSPECT_LENGTH_MAX;
-    const socket = this.#socket;
+    const socket = this.socket;
     socket.on('data', chunk => {
       if (this.#over) return;
       this.#framer.feed(chunk);
@@ -132,8 +136,8 @@ export class AdminSession implements ClientView {
     if (error !== undefined) this.#outbox.push(errorResponse(error));
     this.#outbox.end();
     // What still comes is read and dropped: unread bytes would turn the close into a reset, which eats the error.
-    this.#socket.resume();
-    setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+    this.socket.resume();
+    setTimeout(() => this.socket.destroy(), LINGER_MS).unref();
     this.#awake();
     this.#ended(failure);
   }
@@ -153,7 +157,7 @@ export class AdminSession implements ClientView {
     this.#serving = false;
     if (this.#isDeaf) this.close();
     this.#ahead_bytes = 0;
-    this.#socket.resume();
+    this.socket.resume();
   }
 
   #room(): Promise<void> {

@@ -3,33 +3,12 @@ import type { SettingRow } from '../config/rows.ts';
 import type { Cluster } from '../pool/cluster.ts';
 import type { Ban } from '../pool/health.ts';
 import type { Pool } from '../pool/pool.ts';
-import type { ServerConnection } from '../server/connection.ts';
-import { ConnectionCounters } from '../stats/counters.ts';
 import type { ClientView, ControlPlane } from './control.ts';
+import { dnsHosts, mem, state } from './process.ts';
+import { clients, servers, sockets } from './sockets.ts';
+import { belowSecond, clustersOf, type PoolSource, poolsOf, seconds, sum } from './sources.ts';
+import { stats, statsAverages, statsTotals, totals } from './stats.ts';
 import { int4, numeric, type ShowTable, table, text } from './table.ts';
-
-/** PgCat's word for the application of a server connection that has served none. */
-const UNDEFINED = 'Undefined';
-
-/** Each pool with its cluster, in the order of shards and servers. */
-interface PoolSource {
-  readonly cluster: Cluster;
-  readonly pool: Pool;
-}
-
-function clustersOf(control: ControlPlane): Cluster[] {
-  return [...control.clusters()].sort(
-    ({ settings: a }, { settings: b }) => compare(a.database, b.database) || compare(a.username, b.username),
-  );
-}
-
-function poolsOf(control: ControlPlane): PoolSource[] {
-  return clustersOf(control).flatMap(cluster => cluster.pools.map(pool => ({ cluster, pool })));
-}
-
-function clientsOf(control: ControlPlane): ClientView[] {
-  return [...control.clients()].sort((a, b) => a.id - b.id);
-}
 
 function bansOf(control: ControlPlane): (PoolSource & Ban & { readonly remaining_s: number })[] {
   const now = Date.now();
@@ -40,9 +19,24 @@ function bansOf(control: ControlPlane): (PoolSource & Ban & { readonly remaining
   });
 }
 
-function databasesOf(control: ControlPlane): (PoolSource & { readonly isBanned: boolean })[] {
+interface DatabaseSource extends PoolSource {
+  readonly isBanned: boolean;
+  /** Clients of a database. */
+  clientsOf(database: string): number;
+}
+
+function databasesOf(control: ControlPlane): DatabaseSource[] {
   const banned = new Set(bansOf(control).map(({ pool }) => pool));
-  return poolsOf(control).map(({ cluster, pool }) => ({ cluster, pool, isBanned: banned.has(pool) }));
+  const counts = countsOf(control, ({ database }) => database);
+  const clientsOf = (database: string) => counts.get(database) ?? 0;
+  return poolsOf(control).map(({ cluster, pool }) => ({ cluster, pool, isBanned: banned.has(pool), clientsOf }));
+}
+
+/** How many clients there are of each kind. */
+function countsOf(control: ControlPlane, kind: (client: ClientView) => string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const client of control.clients()) counts.set(kind(client), (counts.get(kind(client)) ?? 0) + 1);
+  return counts;
 }
 
 const databases = table(databasesOf, [
@@ -59,6 +53,10 @@ const databases = table(databasesOf, [
   int4('current_connections', ({ pool }) => pool.connections.size),
   int4('paused', ({ cluster }) => (cluster.halted ? 1 : 0)),
   int4('disabled', ({ cluster, isBanned }) => (isBanned || cluster.gate.disabled ? 1 : 0)),
+  numeric('server_lifetime', ({ cluster }) => cluster.settings.server_lifetime / 1000),
+  text('load_balance_hosts', ({ cluster }) => cluster.settings.load_balancing_mode),
+  int4('max_client_connections', ({ cluster }) => cluster.settings.limits.max_pool_clients),
+  int4('current_client_connections', ({ cluster, clientsOf }) => clientsOf(cluster.settings.database)),
 ]);
 
 /** A cluster's clients by state, and the longest of their present waits. */
@@ -89,7 +87,8 @@ function talliesOf(control: ControlPlane): (cluster: Cluster) => ClientTally {
 function totalsOf(control: ControlPlane) {
   const tallyOf = talliesOf(control);
   return clustersOf(control).map(cluster => {
-    return { settings: cluster.settings, pools: cluster.pools, clients: tallyOf(cluster) };
+    const { settings, pools, halted: paused } = cluster;
+    return { settings, pools, paused, clients: tallyOf(cluster) };
   });
 }
 
@@ -111,120 +110,17 @@ const pools = table(totalsOf, [
   numeric('sv_shared', ({ pools }) => sum(pools, pool => pool.shared.connections)),
   numeric('depth', ({ pools }) => sum(pools, pool => pool.shared.exchanges)),
   numeric('expected_wait_us', ({ pools }) => Math.round(Math.max(0, ...pools.map(pool => pool.shared.wait_us)))),
+  numeric('cl_active_cancel_req', () => 0),
+  numeric('cl_waiting_cancel_req', () => 0),
+  numeric('sv_active_cancel', () => 0),
+  numeric('sv_being_canceled', ({ pools }) => sum(pools, pool => canceling(pool))),
+  text('load_balance_hosts', ({ settings }) => settings.load_balancing_mode),
+  int4('paused', ({ paused }) => (paused ? 1 : 0)),
 ]);
 
-function sessionsOf(control: ControlPlane) {
-  const now = performance.now();
-  return clientsOf(control).map(client => {
-    const wait_us = Math.max(client.counters.wait_max_us, client.waiting_ms(now) * 1000);
-    return { client, counters: client.counters, wait_us, age_ms: now - client.connected_at };
-  });
+function canceling({ connections }: Pool): number {
+  return [...connections].filter(connection => connection.canceling).length;
 }
-
-const clients = table(sessionsOf, [
-  text('client_id', ({ client }) => hex(client.id)),
-  text('database', ({ client }) => client.database),
-  text('user', ({ client }) => client.user),
-  text('application_name', ({ client }) => client.application_name),
-  text('state', ({ client }) => client.state),
-  numeric('transaction_count', ({ counters }) => counters.xact_count),
-  numeric('query_count', ({ counters }) => counters.query_count),
-  numeric('error_count', ({ counters }) => counters.error_count),
-  numeric('age_seconds', ({ age_ms }) => Math.floor(age_ms / 1000)),
-  numeric('maxwait', ({ wait_us }) => seconds(wait_us)),
-  numeric('maxwait_us', ({ wait_us }) => belowSecond(wait_us)),
-]);
-
-interface ServerSource extends PoolSource {
-  readonly state: 'login' | 'active' | 'tested' | 'idle';
-  /** Undefined while it is being opened. */
-  readonly connection: ServerConnection | undefined;
-}
-
-/** The connections of a pool, then those that are being opened. */
-function serversOf({ cluster, pool }: PoolSource): ServerSource[] {
-  let untold = pool.testing;
-  const open = [...pool.connections].map((connection): ServerSource => {
-    if (connection.holder !== undefined) return { cluster, pool, state: 'active', connection };
-    if (connection.quiet) return { cluster, pool, state: 'idle', connection };
-    // Busy for nobody: under test, or being cleaned, which the pool counts as active.
-    return { cluster, pool, state: untold-- > 0 ? 'tested' : 'active', connection };
-  });
-  const opening = Array.from({ length: pool.opening }, (): ServerSource => {
-    return { cluster, pool, state: 'login', connection: undefined };
-  });
-  return [...open, ...opening];
-}
-
-function applicationOf({ state, connection }: ServerSource): string {
-  return state === 'login' || state === 'tested' ? UNDEFINED : connection?.application_name || UNDEFINED;
-}
-
-function connectionsOf(control: ControlPlane) {
-  const now = performance.now();
-  const none = new ConnectionCounters();
-  return poolsOf(control)
-    .flatMap(serversOf)
-    .map(server => {
-      const opened_at = server.connection?.opened_at ?? now;
-      return { server, counters: server.connection?.counters ?? none, age_ms: now - opened_at };
-    });
-}
-
-const servers = table(connectionsOf, [
-  text('server_id', ({ server }) => hex(server.connection?.pid ?? 0)),
-  text('database_name', ({ server }) => server.cluster.settings.database),
-  text('user', ({ server }) => server.cluster.settings.username),
-  text('address_id', ({ server }) => server.pool.address.name),
-  text('application_name', ({ server }) => applicationOf(server)),
-  text('state', ({ server }) => server.state),
-  numeric('transaction_count', ({ counters }) => counters.xact_count),
-  numeric('query_count', ({ counters }) => counters.query_count),
-  numeric('bytes_sent', ({ server }) => server.connection?.sent_bytes ?? 0),
-  numeric('bytes_received', ({ counters }) => counters.received_bytes),
-  numeric('age_seconds', ({ age_ms }) => Math.floor(age_ms / 1000)),
-  numeric('prepare_cache_hit', ({ counters }) => counters.prepare_hits),
-  numeric('prepare_cache_miss', ({ counters }) => counters.prepare_misses),
-  numeric('prepare_cache_eviction', ({ counters }) => counters.prepare_evictions),
-  numeric('prepare_cache_size', ({ server }) => server.connection?.statements.size ?? 0),
-]);
-
-function statsOf(control: ControlPlane) {
-  return poolsOf(control).map(({ cluster, pool }) => {
-    return {
-      settings: cluster.settings,
-      name: pool.address.name,
-      totals: pool.account.totals(),
-      averages: pool.account.averages,
-    };
-  });
-}
-
-const stats = table(statsOf, [
-  text('instance', ({ name }) => name),
-  text('database', ({ settings }) => settings.database),
-  text('user', ({ settings }) => settings.username),
-  numeric('total_xact_count', ({ totals }) => totals.xact_count),
-  numeric('total_query_count', ({ totals }) => totals.query_count),
-  numeric('total_received', ({ totals }) => totals.received_bytes),
-  numeric('total_sent', ({ totals }) => totals.sent_bytes),
-  numeric('total_xact_time', ({ totals }) => Math.round(totals.xact_time_us / 1000)),
-  numeric('total_query_time', ({ totals }) => Math.round(totals.query_time_us / 1000)),
-  numeric('total_wait_time', ({ totals }) => Math.round(totals.wait_time_us)),
-  numeric('total_errors', ({ totals }) => totals.errors),
-  numeric('avg_xact_count', ({ averages }) => averages.xact_count),
-  numeric('avg_query_count', ({ averages }) => averages.query_count),
-  numeric('avg_recv', ({ averages }) => averages.received_bytes),
-  numeric('avg_sent', ({ averages }) => averages.sent_bytes),
-  numeric('avg_errors', ({ averages }) => averages.errors),
-  numeric('avg_xact_time', ({ averages }) => averages.xact_time_us / 1000),
-  numeric('avg_query_time', ({ averages }) => averages.query_time_us / 1000),
-  numeric('avg_wait_time', ({ averages }) => averages.wait_time_us),
-  numeric('total_shared_count', ({ totals }) => totals.shared_count),
-  numeric('total_leased_count', ({ totals }) => totals.leased_count),
-  numeric('total_moved_count', ({ totals }) => totals.moved_count),
-  numeric('total_write_count', ({ totals }) => totals.write_count),
-]);
 
 /** The counts of SHOW LISTS; what PgCat has no use for stays 0, as there. */
 function listsOf(control: ControlPlane): [string, number][] {
@@ -238,21 +134,34 @@ function listsOf(control: ControlPlane): [string, number][] {
     ['pools', databases],
     ['free_clients', states.filter(state => state === 'idle').length],
     ['used_clients', states.filter(state => state === 'active').length],
-    ['login_clients', 0],
+    ['login_clients', control.logins],
     ['free_servers', sum(pools, pool => pool.idle)],
     ['used_servers', sum(pools, pool => pool.active)],
-    ['dns_names', 0],
+    ['dns_names', control.network.dns.hosts(performance.now()).length],
     ['dns_zones', 0],
     ['dns_queries', 0],
-    ['dns_pending', 0],
+    ['dns_pending', control.network.dns.pending],
   ];
 }
 
 const lists = table(listsOf, [text('list', ([list]) => list), int4('items', ([, items]) => items)]);
 
-const users = table(clustersOf, [
+function usersOf(control: ControlPlane) {
+  const nameOf = (database: string, user: string) => JSON.stringify([database, user]);
+  const counts = countsOf(control, ({ database, user }) => nameOf(database, user));
+  return clustersOf(control).map(({ settings, pools }) => {
+    return { settings, pools, clients: counts.get(nameOf(settings.database, settings.username)) ?? 0 };
+  });
+}
+
+const users = table(usersOf, [
   text('name', ({ settings }) => settings.username),
   text('pool_mode', ({ settings }) => settings.pool_mode),
+  text('database', ({ settings }) => settings.database),
+  int4('pool_size', ({ settings }) => settings.pool_size),
+  int4('current_connections', ({ pools }) => sum(pools, pool => pool.connections.size)),
+  int4('max_user_client_connections', ({ settings }) => settings.limits.max_user_clients),
+  int4('current_client_connections', ({ clients }) => clients),
 ]);
 
 function settingsOf(control: ControlPlane): readonly SettingRow[] {
@@ -321,30 +230,17 @@ export const TABLES: ReadonlyMap<string, ShowTable> = new Map([
   ['POOLS', pools],
   ['CLIENTS', clients],
   ['SERVERS', servers],
+  ['SOCKETS', sockets],
   ['USERS', users],
   ['VERSION', version],
   ['LISTS', lists],
   ['STATS', stats],
+  ['STATS_TOTALS', statsTotals],
+  ['STATS_AVERAGES', statsAverages],
+  ['TOTALS', totals],
+  ['MEM', mem],
+  ['STATE', state],
+  ['DNS_HOSTS', dnsHosts],
   ['BANS', bans],
   ['ROUTES', routes],
 ]);
-
-function sum<Item>(items: readonly Item[], value: (item: Item) => number): number {
-  return items.reduce((total, item) => total + value(item), 0);
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : Number(a > b);
-}
-
-function hex(id: number): string {
-  return `0x${(id >>> 0).toString(16).toUpperCase().padStart(8, '0')}`;
-}
-
-function seconds(time_us: number): number {
-  return Math.floor(time_us / 1_000_000);
-}
-
-function belowSecond(time_us: number): number {
-  return Math.floor(time_us % 1_000_000);
-}

@@ -57,6 +57,11 @@ export class Steering {
     this.#steered = steered;
   }
 
+  /** Clusters that a reload replaced and that still have connections. */
+  get retired(): Cluster[] {
+    return [...this.#steered.registry.retired];
+  }
+
   get suspended(): boolean {
     return this.#suspended;
   }

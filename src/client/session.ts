@@ -70,7 +70,7 @@ export class Session
   connection: ServerConnection | undefined;
   pool: LeaseSource | undefined;
 
-  readonly #socket: Socket;
+  readonly socket: Socket;
   readonly #departure: Departure;
   readonly #context: SessionContext;
   readonly intake: Intake;
@@ -91,7 +91,7 @@ export class Session
     this.settings = new ClientSettings(profile, login.application_name, cluster);
     this.routing = new ClientRouting(context.inspector, this.settings, cluster);
     this.commands = new Commands(this);
-    this.#socket = socket;
+    this.socket = socket;
     this.#context = context;
     this.#succession = new Succession(this, context.clusterFor);
     this.cluster = cluster;
@@ -165,7 +165,7 @@ export class Session
 
   /** Takes over the socket; what the login left unread is served first. */
   start(): void {
-    const socket = this.#socket;
+    const socket = this.socket;
     let cause = 'the client closed the connection';
     socket.on('data', (chunk: Buffer) => this.intake.feed(chunk));
     socket.on('error', error => {

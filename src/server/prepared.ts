@@ -139,6 +139,15 @@ export class StatementCatalog {
     });
   }
 
+  /** Definitions kept, and their bytes. */
+  get size(): number {
+    return this.#byDefinition.size;
+  }
+
+  get bytes(): number {
+    return this.#byDefinition.calculatedSize;
+  }
+
   /** The statement that this definition means in this dialect; the bytes are copied when they are new. */
   intern(definition: Buffer, dialect: string): PreparedStatement {
     if (definition.length > SHARED_LENGTH_MAX) {

@@ -58,6 +58,8 @@ export class TestControl implements ControlPlane {
   readonly version = '1.2.3';
   readonly ledger = new Ledger();
   draining = false;
+  readonly network = SYSTEM_NETWORK;
+  readonly logins = 0;
   readonly #registry: Registry;
   autoNames: { database: string; username: string }[] = [];
   readonly #config = parseConfig(CONFIG, 'pgcat.toml', {}).config;
@@ -153,6 +155,14 @@ export function client(id: number, user: string, state: ClientView['state'], fac
     state,
     counters: Object.assign(new ClientCounters(), counters),
     connected_at: performance.now() - age_ms,
+    socket: {
+      remoteAddress: '10.0.0.1',
+      remotePort: 4000 + id,
+      localAddress: '10.0.0.2',
+      localPort: 6432,
+      writableLength: 0,
+    },
+    tls: undefined,
     waiting_ms: () => wait_ms,
   };
 }

@@ -65,7 +65,8 @@ suite('drivers', () => {
   test('node-postgres, by both protocols', async () => {
     const admin = await proxy.admin();
     const simple = await admin.query('SHOW USERS');
-    assert.deepEqual([simple.command, simple.rows[0]], ['SHOW', { name: 'alice', pool_mode: 'transaction' }]);
+    const [{ name, pool_mode }] = simple.rows;
+    assert.deepEqual([simple.command, name, pool_mode], ['SHOW', 'alice', 'transaction']);
     for (let time = 0; time < 3; time++) {
       const named = await admin.query({ name: 'users', text: 'SHOW USERS' });
       assert.deepEqual(named.rows, simple.rows);
@@ -119,7 +120,7 @@ suite('drivers', () => {
       errors += chunk;
     });
     await new Promise(resolve => psql.on('close', resolve));
-    assert.match(output, /^alice\|transaction\nbob\|transaction\npglynx \d+\.\d+\.\d+\nSHOW\n$/);
+    assert.match(output, /^alice\|transaction\|[^\n]*\nbob\|transaction\|[^\n]*\npglynx \d+\.\d+\.\d+\nSHOW\n$/);
     assert.match(errors, /ERROR: {2}Unsupported query[^\n]*\n.*Console usage/s);
   });
 });

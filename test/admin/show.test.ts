@@ -4,7 +4,27 @@ import { suite, test } from 'node:test';
 import { TABLES } from '../../src/admin/show.ts';
 import { client, TestControl } from './control.ts';
 
-/** The columns of PgCat 1.3 by type, in its order. */
+/** PgBouncer's columns of a connection, behind those that PgCat has. */
+const END = [
+  'replication text',
+  'addr text',
+  'port int4',
+  'local_addr text',
+  'local_port int4',
+  'connect_time text',
+  'request_time text',
+  'wait int4',
+  'wait_us int4',
+  'close_needed int4',
+  'ptr text',
+  'link text',
+  'remote_pid int4',
+  'tls text',
+  'prepared_statements int4',
+  'id int4',
+];
+
+/** The columns of PgCat 1.3 by type, in its order; behind them what it does not have. */
 const COLUMNS: Readonly<Record<string, readonly string[]>> = {
   CONFIG: ['key text', 'value text', 'default text', 'changeable text'],
   DATABASES: [
@@ -21,6 +41,10 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'current_connections int4',
     'paused int4',
     'disabled int4',
+    'server_lifetime numeric',
+    'load_balance_hosts text',
+    'max_client_connections int4',
+    'current_client_connections int4',
   ],
   POOLS: [
     'database text',
@@ -40,6 +64,12 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'sv_shared numeric',
     'depth numeric',
     'expected_wait_us numeric',
+    'cl_active_cancel_req numeric',
+    'cl_waiting_cancel_req numeric',
+    'sv_active_cancel numeric',
+    'sv_being_canceled numeric',
+    'load_balance_hosts text',
+    'paused int4',
   ],
   CLIENTS: [
     'client_id text',
@@ -53,6 +83,8 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'age_seconds numeric',
     'maxwait numeric',
     'maxwait_us numeric',
+    'type text',
+    ...END,
   ],
   SERVERS: [
     'server_id text',
@@ -70,8 +102,27 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'prepare_cache_miss numeric',
     'prepare_cache_eviction numeric',
     'prepare_cache_size numeric',
+    'type text',
+    ...END,
   ],
-  USERS: ['name text', 'pool_mode text'],
+  SOCKETS: [
+    'type text',
+    'user text',
+    'database text',
+    'state text',
+    'application_name text',
+    ...END,
+    'send_remain numeric',
+  ],
+  USERS: [
+    'name text',
+    'pool_mode text',
+    'database text',
+    'pool_size int4',
+    'current_connections int4',
+    'max_user_client_connections int4',
+    'current_client_connections int4',
+  ],
   VERSION: ['version text'],
   LISTS: ['list text', 'items int4'],
   STATS: [
@@ -99,6 +150,35 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'total_moved_count numeric',
     'total_write_count numeric',
   ],
+  STATS_TOTALS: [
+    'database text',
+    'server_assignment_count numeric',
+    'xact_count numeric',
+    'query_count numeric',
+    'bytes_received numeric',
+    'bytes_sent numeric',
+    'xact_time numeric',
+    'query_time numeric',
+    'wait_time numeric',
+    'server_parse_count numeric',
+    'client_login_count numeric',
+    'errors numeric',
+  ],
+  STATS_AVERAGES: [
+    'database text',
+    'xact_count numeric',
+    'query_count numeric',
+    'bytes_received numeric',
+    'bytes_sent numeric',
+    'xact_time numeric',
+    'query_time numeric',
+    'wait_time numeric',
+    'errors numeric',
+  ],
+  TOTALS: ['name text', 'value numeric'],
+  MEM: ['name text', 'size int4', 'used numeric', 'free numeric', 'memtotal numeric'],
+  STATE: ['key text', 'value text'],
+  DNS_HOSTS: ['hostname text', 'ttl int4', 'addrs text'],
   BANS: [
     'db text',
     'user text',
@@ -217,10 +297,20 @@ suite('rows', () => {
         counters: { xact_count: 4, query_count: 7, error_count: 1, wait_max_us: 1_000_001 },
       }),
     ];
-    assert.deepEqual(rows(control, 'CLIENTS'), [
-      ['0x00000001', 'shop', 'alice', 'app 1', 'idle', '4', '7', '1', '3', '1', '1'],
-      ['0x00001ABC', 'shop', 'bob', 'app 6844', 'waiting', '0', '0', '0', '0', '2', '500000'],
-    ]);
+    assert.deepEqual(
+      rows(control, 'CLIENTS').map(row => row.slice(0, 11)),
+      [
+        ['0x00000001', 'shop', 'alice', 'app 1', 'idle', '4', '7', '1', '3', '1', '1'],
+        ['0x00001ABC', 'shop', 'bob', 'app 6844', 'waiting', '0', '0', '0', '0', '2', '500000'],
+      ],
+    );
+    assert.deepEqual(
+      rows(control, 'CLIENTS', 'type', 'addr', 'port', 'local_port', 'wait', 'wait_us', 'ptr', 'id', 'link', 'tls'),
+      [
+        ['C', '10.0.0.1', '4001', '6432', '0', '0', '0x00000001', '1', '', ''],
+        ['C', '10.0.0.1', '10844', '6432', '2', '500000', '0x00001ABC', '6844', '', ''],
+      ],
+    );
   });
 
   test('SERVERS has a row for a connection that is being opened', () => {
@@ -281,7 +371,7 @@ suite('rows', () => {
 
   test('USERS, VERSION and CONFIG', () => {
     const control = new TestControl();
-    assert.deepEqual(rows(control, 'USERS'), [
+    assert.deepEqual(rows(control, 'USERS', 'name', 'pool_mode'), [
       ['bob', 'transaction'],
       ['alice', 'session'],
       ['bob', 'transaction'],
