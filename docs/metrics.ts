@@ -18,7 +18,8 @@ it on and off and changes the port.
 | \`/api\` | JSON: the paths of the tables. |
 | \`/api/NAME\` | JSON: the rows of \`SHOW NAME\`, see [ADMIN.md](ADMIN.md), as objects. Numbers are numbers. |
 
-What is secret in SHOW CONFIG is masked here too. Only GET and HEAD are served.
+What is secret in SHOW CONFIG is masked here too. Only GET and HEAD are served. The metrics and
+tables of all who ask are made one after another, in a fifth of the time at most, so that nobody's statements wait long for them.
 
 ## Readiness
 
@@ -32,9 +33,9 @@ enough for 503: \`reasons\` names it. Pools made for \`[pools."*"]\` and \`users
 ## Names
 
 - \`pgcat_*\` have PgCat's names, labels and units, so that its dashboards and alerts go on. \`database\` is the name on the server, \`pool\` what
-  clients connect to, \`index\` the position in the shard's list of servers. In difference to PgCat, counters only grow, users of one server are told
+  clients connect to, \`index\` the position in the shard's list of servers. Unlike PgCat's, counters only grow, users of one server are told
   apart, the \`servers_*\` are there also without a connection, and \`xact_time\` and \`error_count\` are counted. Averages are those of SHOW STATS, over
-  15 seconds; PgCat's \`avg_wait_time\` is a second, pglynx's a transaction.
+  15 seconds; PgCat's \`avg_wait_time\` is per second, pglynx's per transaction.
 - \`pglynx_*\` are pglynx's own, in seconds and bytes. \`database\` is what clients connect to.
 
 Counters hold for the life of the process: a reload that gives a pool new settings, or takes it out, takes nothing from them. Beyond 1,000

@@ -8,6 +8,7 @@ import { CONTENT_TYPE } from './exposition.ts';
 import { unreadiness } from './health.ts';
 import { scrape } from './metrics.ts';
 import { ProcessMonitor } from './process.ts';
+import { Turnstile } from './turnstile.ts';
 
 /** Where something is served, and what goes wrong is told. */
 export interface HttpLog {
@@ -36,6 +37,8 @@ const LIMITS: HttpLimits = {
   idle_timeout: 30_000,
 };
 
+/** Requests of one connection, after which it is closed: they may come without waiting for answers. */
+const REQUESTS_MAX = 100;
 /** How often the times of requests are looked at. */
 const CHECK_MS = 500;
 
@@ -57,6 +60,7 @@ export class HttpServer implements PortsOwner {
   readonly #control: ControlPlane;
   readonly #log: HttpLog;
   readonly #monitor = new ProcessMonitor();
+  readonly #turnstile = new Turnstile();
   readonly #ports: Ports;
   /** One for each address. */
   readonly #servers: Server[] = [];
@@ -76,6 +80,7 @@ export class HttpServer implements PortsOwner {
     this.#ports = new Ports(this, () => {
       const server = createServer(options, (request, response) => void this.#serve(request, response));
       server.maxConnections = limits.connections_max;
+      server.maxRequestsPerSocket = REQUESTS_MAX;
       this.#servers.push(server);
       return server;
     });
@@ -138,11 +143,7 @@ export class HttpServer implements PortsOwner {
   #page(path: string): Page | undefined {
     switch (path) {
       case '/metrics':
-        return async () => ({
-          status: 200,
-          type: CONTENT_TYPE,
-          body: await scrape(this.#control, await this.#monitor.figures()),
-        });
+        return () => this.#turnstile.pass(() => this.#metrics());
       case '/livez':
         return () => plain(200, 'ok');
       case '/readyz':
@@ -151,7 +152,13 @@ export class HttpServer implements PortsOwner {
         return () => json(200, { tables: apiNames().map(name => `/api/${name}`) });
     }
     const table = path.startsWith('/api/') ? apiTable(path.slice('/api/'.length)) : undefined;
-    return table === undefined ? undefined : () => json(200, apiRows(table, this.#control));
+    if (table === undefined) return undefined;
+    return () => this.#turnstile.pass(async () => json(200, apiRows(table, this.#control)));
+  }
+
+  async #metrics(): Promise<Answer> {
+    const body = await scrape(this.#control, await this.#monitor.figures());
+    return { status: 200, type: CONTENT_TYPE, body };
   }
 
   #readiness(): Answer {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TABLES } from '../../src/admin/show.ts';
 import { Exporter } from '../../src/http/exporter.ts';
 import { type HttpLimits, HttpServer } from '../../src/http/server.ts';
+import { Turnstile } from '../../src/http/turnstile.ts';
 import { client, TestControl } from '../admin/control.ts';
 
 const LIMITS: HttpLimits = {
@@ -18,6 +19,8 @@ const LIMITS: HttpLimits = {
   answer_timeout: 300,
   idle_timeout: 300,
 };
+
+const PATIENT = { head_timeout: 60_000, request_timeout: 60_000, answer_timeout: 60_000, idle_timeout: 60_000 };
 
 const servers: HttpServer[] = [];
 afterEach(() => {
@@ -168,6 +171,49 @@ suite('methods', () => {
 });
 
 suite('clients that are slow or many', () => {
+  test('leave most of the time to others: answers are made one by one, with pauses', async () => {
+    const turnstile = new Turnstile();
+    const made: number[] = [];
+    let underway = 0;
+    let most = 0;
+    const work = async (n: number) => {
+      most = Math.max(most, ++underway);
+      await sleep(10);
+      underway--;
+      made.push(n);
+      if (n === 1) throw new Error('no answer');
+      return n;
+    };
+    const began_at = performance.now();
+    const all = await Promise.allSettled([0, 1, 2, 3].map(n => turnstile.pass(() => work(n))));
+    assert.deepEqual(made, [0, 1, 2, 3]);
+    assert.deepEqual(
+      all.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled', 'fulfilled'],
+    );
+    assert.equal(most, 1);
+    // Four answers of 10 ms, and three pauses of four times that.
+    assert.ok(performance.now() - began_at > 140);
+  });
+
+  test('and whoever waits for his turn keeps nobody from asking whether pglynx lives', async () => {
+    const control = new TestControl();
+    control.sessions = Array.from({ length: 20_000 }, (_, id) => client(id, 'bob', 'idle'));
+    const port = await start(control, PATIENT);
+    let waiting = 4;
+    const tables = Array.from({ length: waiting }, () => ask(port, '/api/clients').finally(() => waiting--));
+    await tables[0];
+    for (const path of ['/livez', '/readyz']) await ask(port, path);
+    assert.ok(waiting > 0, 'all tables were there before');
+    for (const { status } of await Promise.all(tables)) assert.equal(status, 200);
+  });
+
+  test('have their connection closed after so many requests', async () => {
+    const heard = await say(await start(), 'GET /livez HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
+    const answers = [...heard.matchAll(/HTTP\/1.1 (\d+)/g)].map(([, status]) => status);
+    assert.equal(answers.filter(status => status === '200').length, 100);
+  });
+
   test('a connection on which nothing comes is closed', async () => {
     const heard = await say(await start(), '');
     assert.match(heard, /^HTTP\/1.1 408 |^$/);
@@ -209,7 +255,7 @@ suite('clients that are slow or many', () => {
   });
 
   test('more connections than there may be are cut off, and the others served', async () => {
-    const port = await start(new TestControl(), { connections_max: 3, head_timeout: 60_000, request_timeout: 60_000 });
+    const port = await start(new TestControl(), { ...PATIENT, connections_max: 3 });
     const idle = Array.from({ length: 3 }, () => connect(port, '127.0.0.1'));
     await Promise.all(idle.map(socket => once(socket, 'connect')));
     assert.equal(await say(port, 'GET /livez HTTP/1.1\r\nHost: x\r\n\r\n'), '');
