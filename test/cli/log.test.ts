@@ -24,30 +24,29 @@ suite('the log', () => {
     writeFileSync(file, configText(nowhere, { general: { validate_config: false, ...general } }));
   const read = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
 
-  for (const way of ['--log-file', 'log_file']) {
-    test(`goes to the file of ${way}, and to a new one after SIGHUP`, async () => {
-      const path = join(folder, `${way}.log`);
-      const isFlag = way === '--log-file';
-      write({ log_file: isFlag ? join(folder, 'overruled.log') : path });
-      await using pglynx = Command.pglynx(...(isFlag ? ['--log-file', path] : []), file);
-      await eventually('it runs', () => read(path).includes('Running on'));
-      assert.equal(statSync(path).mode & 0o777, 0o640);
-      renameSync(path, `${path}.1`);
-      pglynx.signal('SIGHUP');
-      await eventually('it reloads', () => read(path).includes('Config has not changed'));
-      assert.doesNotMatch(read(`${path}.1`), /Config has not changed/);
-      for (const line of read(path).trim().split('\n')) assert.equal(typeof JSON.parse(line).msg, 'string');
-      pglynx.signal('SIGTERM');
-      assert.equal(await pglynx.ended, 0);
-      assert.match(read(path), /Shutting down/);
-      assert.equal(pglynx.output, '');
-      assert.equal(existsSync(join(folder, 'overruled.log')), false);
-    });
-  }
+  test('goes to the file of --log-file rather than log_file, and to a new one after SIGHUP', async () => {
+    const path = join(folder, 'flag.log');
+    const overruled = join(folder, 'overruled.log');
+    write({ log_file: overruled });
+    const args = [CLI, '--log-file', path, '--log-level', 'debug', file];
+    await using pglynx = Command.run(process.execPath, args, { LOG_LEVEL: 'error', LOG_FORMAT: 'structured' });
+    await eventually('it runs', () => read(path).includes('Running on'));
+    assert.equal(statSync(path).mode & 0o777, 0o640);
+    renameSync(path, `${path}.1`);
+    pglynx.signal('SIGHUP');
+    await eventually('it reloads', () => read(path).includes('Config has not changed'));
+    assert.doesNotMatch(read(`${path}.1`), /Config has not changed/);
+    for (const line of read(path).trim().split('\n')) assert.equal(typeof JSON.parse(line).msg, 'string');
+    pglynx.signal('SIGTERM');
+    assert.equal(await pglynx.ended, 0);
+    assert.match(read(path), /Shutting down/);
+    assert.equal(pglynx.output, '');
+    assert.equal(existsSync(overruled), false);
+  });
 
   test('goes on in the old file when there can be no new one', async () => {
-    write();
-    await using pglynx = Command.pglynx('--log-file', join(folder, 'kept.log'), '--log-format', 'text', file);
+    write({ log_file: join(folder, 'kept.log') });
+    await using pglynx = Command.pglynx('--log-format', 'text', file);
     await eventually('it runs', () => read(join(folder, 'kept.log')).includes('Running on'));
     renameSync(folder, `${folder}.moved`);
     pglynx.signal('SIGHUP');
@@ -64,28 +63,18 @@ suite('the log', () => {
     assert.match(pglynx.complaint, /^pglynx: the log cannot be written: ENOENT: .*absent.*\n$/);
   });
 
-  test("has PgCat's variables: LOG_LEVEL, LOG_FORMAT, NO_COLOR", async () => {
+  test("has PgCat's variables, and a line for each event, whatever names a client gives itself", async () => {
     write();
     const variables = { LOG_LEVEL: 'INFO', LOG_FORMAT: 'text', NO_COLOR: '1' };
-    await using text = Command.run(process.execPath, [CLI, file], variables);
-    await text.printed(/^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] INFO: Running on 127\.0\.0\.1:\d+ \{.*\}\n/);
-    await using quiet = Command.run(process.execPath, [CLI, '--log-level', 'debug', file], {
-      LOG_LEVEL: 'error',
-      LOG_FORMAT: 'structured',
-    });
-    await quiet.printed(/"level":"info".*"msg":"Running on/);
-    await using wrong = Command.run(process.execPath, [CLI, file], { LOG_FORMAT: 'xml' });
-    assert.equal(await wrong.ended, 1);
-    assert.match(wrong.complaint, /LOG_FORMAT.*Use one of text, structured, debug/);
-  });
-
-  test('has a line of its own for each event, whatever names a client gives itself', async () => {
-    write();
-    await using pglynx = Command.pglynx('--log-format', 'text', file);
-    const port = Number((await pglynx.printed(/Running on 127\.0\.0\.1:(\d+)/))[1]);
+    await using pglynx = Command.run(process.execPath, [CLI, file], variables);
+    const first = /^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\] INFO: Running on 127\.0\.0\.1:(\d+) \{.*\}\n/;
+    const port = Number((await pglynx.printed(first))[1]);
     const user = 'eve\n[2026-01-01 00:00:00.000] INFO: all is well \u001b[2J\u007f\u009b';
     await assert.rejects(RawClient.connect({ port, user, database: 'bench', password: 'x' }), /28P01/);
     await pglynx.printed(/Login failed: .*eve\\u000a\[2026.*\\u001b\[2J\\u007f\\u009b.*"address":"127\.0\.0\.1:\d+"/);
     assert.equal(pglynx.output.split('\n').filter(line => /^\[2026-01-01/.test(line)).length, 0);
+    await using wrong = Command.run(process.execPath, [CLI, file], { LOG_FORMAT: 'xml' });
+    assert.equal(await wrong.ended, 1);
+    assert.match(wrong.complaint, /LOG_FORMAT.*Use one of text, structured, debug/);
   });
 });
