@@ -25,9 +25,27 @@ function isSameServer(a: PoolAddress, b: PoolAddress): boolean {
   );
 }
 
-/** Whether nothing but servers differs, so that a pool whose server stays goes on with its connections. */
+/** Whether a pool whose server stays goes on with its connections: no more differs than servers, and limits of clients. */
 export function differInServersOnly(a: ClusterSettings, b: ClusterSettings): boolean {
-  return a.shards.length === b.shards.length && isDeepStrictEqual({ ...a, shards: [] }, { ...b, shards: [] });
+  return a.shards.length === b.shards.length && isDeepStrictEqual(ofPools(a), ofPools(b));
+}
+
+/** Those settings that the pools of a cluster go by. */
+function ofPools(settings: ClusterSettings): object {
+  const clients = {
+    statement_timeout: 0,
+    idle_client_in_transaction_timeout: 0,
+    checkout_failure_limit: 0,
+    max_pool_clients: 0,
+    max_user_clients: 0,
+    query_wait_notify: 0,
+    query_timeout: 0,
+    transaction_timeout: 0,
+    client_idle_timeout: 0,
+    max_client_prepared_statements: 0,
+    max_reply_memory: 0,
+  };
+  return { ...settings, ...clients, shards: [], limits: { ...settings.limits, ...clients } };
 }
 
 /** Whether a claim that was made under settings `a` may be served under `b`: it would ask for the same shard again. */

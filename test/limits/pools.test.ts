@@ -113,7 +113,12 @@ suite('caps that pools share', () => {
   }
 
   test('max_user_connections: of one user in all pools, not of others', async () => {
-    await using proxy = await start({ user: { max_user_connections: 1 }, more: other('max_user_connections = 1') });
+    const user = { max_user_connections: 1 };
+    await using proxy = await start({
+      user,
+      general: { query_wait_timeout: 600 },
+      more: other('max_user_connections = 1'),
+    });
     await using here = await login(proxy, 'alice');
     await using there = await login(proxy, 'alice', 'other');
     await using stranger = await login(proxy, 'bob');
@@ -149,7 +154,7 @@ suite('caps that pools share', () => {
       user: { min_pool_size: 3, pool_size: 5 },
     });
     await eventually('two are open', async () => (await sessions('alice', 'bob')) === 2);
-    await sleep(2200);
+    await sleep(1200);
     assert.equal(await sessions('alice', 'bob'), 2);
     const ended = proxy.log.filter(({ msg }) => /^Server connection closed/.test(String(msg)));
     assert.deepEqual(ended, []);
@@ -230,7 +235,7 @@ suite('a server that refuses logins', () => {
       assert.deepEqual([error?.severity, error?.code], ['ERROR', '28P01']);
       assert.match(error?.message ?? '', /could not get connection.*password authentication failed for user "bob"/);
       assert.match(error?.hint ?? '', /refused a login of pglynx, not that of the client/);
-      for (let count = 0; count < 300; count++) {
+      for (let count = 0; count < 100; count++) {
         assert.equal((await said(here, 'SELECT 1'))?.code, '28P01');
         await sleep(2);
       }

@@ -16,7 +16,18 @@ before(async () => {
 });
 after(() => cluster?.stop());
 
-const start = (options: ProxyOptions) => TestProxy.start(cluster, options);
+/** To open connections takes longer than these limits when the machine is busy. */
+const start = ({ general, ...options }: ProxyOptions) =>
+  TestProxy.start(cluster, { ...options, general: { connect_timeout: 10_000, ...general } });
+/** A client, as soon as a connection was there for its login. */
+const join = async (proxy: TestProxy): Promise<RawClient> => {
+  let client: RawClient | undefined;
+  await eventually('a client is let in', async () => {
+    client = await proxy.raw().catch(() => undefined);
+    return client !== undefined;
+  });
+  return client ?? proxy.raw();
+};
 const types = (messages: readonly Message[]) => messages.map(({ type }) => type).join('');
 const said = (messages: readonly Message[]) => {
   const error = errorOf(messages);
@@ -35,8 +46,8 @@ const kept = () => inTurn(async () => (await cluster.sql('SELECT line FROM kept'
 const held = async (options: ProxyOptions) => {
   const proxy = await start({ ...options, user: { pool_size: 1, ...options.user } });
   try {
-    const holder = await proxy.raw();
-    assert.equal(errorOf(await holder.query('BEGIN')), undefined);
+    const holder = await join(proxy);
+    await eventually('it has a transaction', async () => errorOf(await holder.query('BEGIN')) === undefined);
     return { proxy, holder, [Symbol.asyncDispose]: () => proxy.stop() };
   } catch (error) {
     await proxy.stop();
@@ -47,7 +58,7 @@ const held = async (options: ProxyOptions) => {
 suite('query_wait_timeout', { concurrency: true }, () => {
   test('is how long a statement waits, whatever connect_timeout says', async () => {
     await using pool = await held({ general: { query_wait_timeout: 1500, connect_timeout: 1000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     const began_ms = performance.now();
     const messages = await client.query('SELECT 1');
     assert.ok(performance.now() - began_ms >= 1500);
@@ -60,9 +71,22 @@ suite('query_wait_timeout', { concurrency: true }, () => {
     assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
   });
 
+  test('holds while the pool is paused too', async () => {
+    await using proxy = await start({ general: { query_wait_timeout: 600, query_wait_notify: 100 } });
+    await using client = await proxy.raw();
+    const admin = await proxy.admin();
+    await admin.query('PAUSE');
+    const messages = await client.query('SELECT 1');
+    assert.equal(types(messages), 'NEZ');
+    assert.deepEqual(said(messages), ['ERROR', '58000']);
+    await admin.query('RESUME');
+    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+    await admin.end();
+  });
+
   test('0 is as long as it takes', async () => {
     await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 1000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     client.send(frontend.query('SELECT 1'));
     assert.ok(await client.silent(1400));
     await pool.holder.query('COMMIT');
@@ -75,7 +99,7 @@ suite('query_wait_timeout', { concurrency: true }, () => {
       { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 600 } },
     ]) {
       await using pool = await held({ general: { query_wait_timeout: 60_000 }, ...options });
-      await using client = await pool.proxy.raw();
+      await using client = await join(pool.proxy);
       assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(600 ms\)/);
     }
   });
@@ -84,7 +108,7 @@ suite('query_wait_timeout', { concurrency: true }, () => {
 suite('query_wait_notify', { concurrency: true }, () => {
   test('tells a client once that it waits, in front of its reply', async () => {
     await using pool = await held({ general: { query_wait_notify: 100, connect_timeout: 10_000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     for (const messages of [
       [frontend.query('SELECT 1')],
       [frontend.parse('', 'SELECT 1'), frontend.bind('', ''), frontend.execute(), frontend.sync()],
@@ -105,7 +129,7 @@ suite('query_wait_notify', { concurrency: true }, () => {
 
   test('0 is never', async () => {
     await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 1000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     assert.equal(types(await client.query('SELECT 1')), 'EZ');
   });
 });
@@ -134,7 +158,7 @@ suite('query_timeout', { concurrency: true }, () => {
 
   test('counts the wait for a connection, and nothing of a write that waits takes place', async () => {
     await using pool = await held({ general: { query_timeout: 200, connect_timeout: 10_000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     const reply = await client.query("INSERT INTO kept VALUES ('never')");
     assert.deepEqual(said(reply), ['ERROR', '57014']);
     await pool.holder.query('COMMIT');
@@ -143,19 +167,19 @@ suite('query_timeout', { concurrency: true }, () => {
   });
 
   test('is not the time between statements, of a transaction, or of what was flushed before', async () => {
-    await using proxy = await start({ user: { pool_size: 1 }, pool: { query_timeout: 300 } });
+    await using proxy = await start({ user: { pool_size: 1 }, pool: { query_timeout: 600 } });
     await using client = await proxy.raw();
     await client.query('BEGIN');
     for (let count = 0; count < 3; count++) {
       assert.equal(errorOf(await client.query('SELECT pg_sleep(0.1)')), undefined);
-      await sleep(200);
+      await sleep(350);
     }
     await client.query('COMMIT');
     for (let count = 0; count < 4; count++) {
       const nap = [frontend.parse('', 'SELECT pg_sleep(0.1)'), frontend.bind('', ''), frontend.execute()];
       client.send(...nap, frontend.flush());
       await client.until('C');
-      await sleep(100);
+      await sleep(150);
     }
     client.send(frontend.sync());
     assert.equal(types(await client.ready()), 'Z');
@@ -177,8 +201,8 @@ suite('query_timeout', { concurrency: true }, () => {
   });
 
   for (const [name, user] of [
-    ['query_timeout', { pool_size: 3, query_timeout: 300 }],
-    ['statement_timeout', { pool_size: 1, statement_timeout: 100 }],
+    ['query_timeout', { pool_size: 3, query_timeout: 800 }],
+    ['statement_timeout', { pool_size: 1, statement_timeout: 500 }],
   ] as const) {
     test(`${name} hits one client of those who share connections, and the others get their own answers`, async () => {
       await using proxy = await start({ user, users: ['alice'], pool: { connect_timeout: 10_000 } });
@@ -203,7 +227,7 @@ suite('query_timeout', { concurrency: true }, () => {
 suite('statement_timeout', { concurrency: true }, () => {
   test('is the time of the server alone: who waits behind others is not hit, nor who waits for a connection', async () => {
     await using pool = await held({ user: { statement_timeout: 200 }, pool: { connect_timeout: 10_000 } });
-    await using client = await pool.proxy.raw();
+    await using client = await join(pool.proxy);
     client.send(frontend.query('SELECT 1'));
     assert.ok(await client.silent(500));
     await pool.holder.query('COMMIT');
@@ -277,13 +301,13 @@ suite('transaction_timeout', { concurrency: true }, () => {
 suite('client_idle_timeout', { concurrency: true }, () => {
   test('disconnects who is silent outside a transaction, in every mode of the pool', async () => {
     for (const pool_mode of ['transaction', 'session']) {
-      await using proxy = await start({ pool: { pool_mode, client_idle_timeout: 200 } });
+      await using proxy = await start({ pool: { pool_mode, client_idle_timeout: 600 } });
       const [silent, fresh] = [await proxy.raw(), await proxy.raw()];
       await silent.query('SELECT 1');
       for (const client of [silent, fresh]) {
         const messages = await client.untilClosed();
         assert.deepEqual(said(messages), ['FATAL', '57P05']);
-        assert.match(errorOf(messages)?.message ?? '', /client_idle_timeout \(200 ms\)/);
+        assert.match(errorOf(messages)?.message ?? '', /client_idle_timeout \(600 ms\)/);
         client.destroy();
       }
       await eventually('both have left', () => [...proxy.proxy.clients()].length === 0);
@@ -292,7 +316,7 @@ suite('client_idle_timeout', { concurrency: true }, () => {
 
   test('leaves alone who waits for a reply, is in a transaction, or says something now and then', async () => {
     await using pool = await held({ pool: { client_idle_timeout: 300, connect_timeout: 10_000 } });
-    await using waits = await pool.proxy.raw();
+    await using waits = await join(pool.proxy);
     waits.send(frontend.query('SELECT 1'));
     await sleep(700);
     await pool.holder.query('COMMIT');
@@ -307,10 +331,12 @@ suite('client_idle_timeout', { concurrency: true }, () => {
   test('that a reload brings holds for who is idle already', async () => {
     await using proxy = await start({});
     const client = await proxy.raw();
-    await backendPid(client);
-    proxy.rewrite(configText(cluster, { pool: { client_idle_timeout: 100 } }));
+    const pid = await backendPid(client);
+    proxy.rewrite(configText(cluster, { general: { connect_timeout: 10_000 }, pool: { client_idle_timeout: 100 } }));
     await proxy.proxy.reload();
     assert.deepEqual(said(await client.untilClosed()), ['FATAL', '57P05']);
     client.destroy();
+    await using next = await proxy.raw();
+    assert.equal(await backendPid(next), pid, 'the connections to the server stay');
   });
 });
