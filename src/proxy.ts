@@ -256,7 +256,7 @@ export class PgProxy implements ControlPlane {
   #serve(plan: Plan): void {
     for (const cluster of this.#registry.replace(plan)) {
       if (this.#loaded.config.general.validate_config) cluster.warmUp();
-      if (cluster.settings.read_write_splitting) cluster.schema.start();
+      if (cluster.settings.read_write_splitting && !cluster.credentials.missing) cluster.schema.start();
     }
   }
 

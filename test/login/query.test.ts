@@ -319,8 +319,8 @@ suite('a SCRAM verifier in the file', () => {
   test('lets the client in, and with what it proved to servers that keep the same', async () => {
     const [{ passwd }] = await cluster.sql<{ passwd: string }>(`SELECT passwd FROM pg_shadow WHERE usename = 'alice'`);
     const more = `[pools.${DATABASE}.users.a]\nusername = "alice"\npassword = "${passwd}"\npool_size = 2\nmin_pool_size = 1`;
-    await using proxy = await TestProxy.start(cluster, { users: [], more });
-    await sleep(20);
+    await using proxy = await TestProxy.start(cluster, { users: [], more, pool: { query_parser_enabled: true } });
+    await sleep(100);
     assert.deepEqual(
       proxy.log.filter(({ level }) => Number(level) > 30),
       [],
