@@ -42,8 +42,9 @@ export class BanList {
     if (pool.address.role === 'primary' || (before !== undefined && isAdmins(before) && end(before) > end(ban)))
       return false;
     this.#bans.set(pool, ban);
-    if (before === undefined) pool.account.banned(reason);
-    return before === undefined;
+    const isNew = before === undefined || end(before) <= now;
+    if (isNew) pool.account.banned(reason);
+    return isNew;
   }
 
   /** An operator bans a replica, for so many seconds or for ban_time. */
