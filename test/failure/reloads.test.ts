@@ -69,7 +69,10 @@ suite('two hundred reloads', () => {
     const before = await atRest();
     let over = false;
     const work = clients.map(async (client, number) => {
-      for (let count = 0; !over; count++) await workOnce(client, number % 4, `${number}.${count}`);
+      for (let count = 0; !over; count++) {
+        await workOnce(client, number % 4, `${number}.${count}`);
+        await sleep(5);
+      }
     });
     let refused = 0;
     for (let count = 0; count < 200; count++) {
