@@ -54,6 +54,7 @@ shards.0 = { database = "${DATABASE}", servers = [["${host}", ${port}, "primary"
         stats_username: 'watcher',
         stats_password: STATS,
         admin_password: OPERATOR,
+        log_min_duration_statement: 0,
         log_client_connections: true,
         log_client_disconnections: true,
       },
