@@ -175,6 +175,7 @@ shards.0 = { database = "${DATABASE}", servers = [["${host}", ${port}, "primary"
     for (const needed of [
       'Client connected',
       'Client disconnected',
+      'Slow statement',
       'Login failed',
       'password authentication failed',
     ]) {
