@@ -127,6 +127,8 @@ suite('a user whom the file does not list', () => {
         `alice${' '.repeat(80)}`,
       ),
     );
+    // Strangers are treated as those who have been let in.
+    assert.deepEqual(await whoAmI(proxy, { user: 'alice' }), { user: 'alice', database: DATABASE });
     await fc.assert(
       fc.asyncProperty(user, async user => {
         fc.pre(user !== '' && !user.includes('\0') && user !== 'open' && user.isWellFormed());

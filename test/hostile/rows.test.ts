@@ -14,7 +14,7 @@ const ROWS: Readonly<Record<string, readonly string[]>> = {
   // pgbouncer: a password before the startup packet was used without a user.
   'CVE-2015-4054': [CLIENTS],
   // pgbouncer: an unknown user could log in as auth_user.
-  'CVE-2015-6817': [LOGINS],
+  'CVE-2015-6817': [CLIENTS, LOGINS],
   // pgbouncer and odyssey: bytes in the clear counted as said inside TLS; so in PostgreSQL and libpq, CVE-2021-23214 and 23222.
   'CVE-2021-3935': [LOGINS],
   'CVE-2021-43766': [LOGINS],
