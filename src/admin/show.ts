@@ -162,6 +162,8 @@ const users = table(usersOf, [
   int4('current_connections', ({ pools }) => sum(pools, pool => pool.connections.size)),
   int4('max_user_client_connections', ({ settings }) => settings.limits.max_user_clients),
   int4('current_client_connections', ({ clients }) => clients),
+  int4('reserve_pool_size', ({ settings }) => settings.limits.reserve_pool_size),
+  int4('max_user_connections', ({ settings }) => settings.limits.max_user_connections),
 ]);
 
 function settingsOf(control: ControlPlane): readonly SettingRow[] {

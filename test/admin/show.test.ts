@@ -122,6 +122,8 @@ const COLUMNS: Readonly<Record<string, readonly string[]>> = {
     'current_connections int4',
     'max_user_client_connections int4',
     'current_client_connections int4',
+    'reserve_pool_size int4',
+    'max_user_connections int4',
   ],
   VERSION: ['version text'],
   LISTS: ['list text', 'items int4'],

@@ -199,7 +199,18 @@ test('SHOW CONFIG has the rows of PgCat and hides passwords', () => {
   assert.equal(find('pools."sharded_db".shard_count')?.value, '2');
   assert.equal(find('pools."sharded_db".users')?.value, 'sharding_user, other_user');
   assert.equal(find('admin_password')?.value, '********');
-  assert.doesNotMatch(JSON.stringify(rows), /admin_pass"|secret|sharding_pass|server_pass/);
+  assert.deepEqual(find('pools.simple_db.users.0.pool_size')?.value, '5');
+  assert.deepEqual(find('pools.simple_db.users.0.password')?.value, '********');
+  assert.match(find('pools.simple_db.shards.0.servers')?.value ?? '', /^\[.*"port":5432/);
+  assert.deepEqual(find('pools.simple_db.idle_timeout'), {
+    key: 'pools.simple_db.idle_timeout',
+    value: '-',
+    default: '-',
+    changeable: 'yes',
+  });
+  assert.equal(find('host')?.value, '127.0.0.1');
+  const values = rows.map(({ value }) => value).join('\n');
+  assert.doesNotMatch(values, /admin_pass|secret|sharding_pass|server_pass|simple_pass/);
   assert.equal(new Set(rows.map(row => row.key)).size, rows.length);
 });
 
