@@ -40,6 +40,9 @@ export interface LimitedOwner {
   release(): void;
 }
 
+/** Milliseconds for a cancel to end a statement; then its client is disconnected, and the connection sees to its own end. */
+const HEED_MS = 5000;
+
 export class TimeLimits {
   /** When the exchange under way began and when the last one ended, on the clock of `performance.now()`. */
   began_at = 0;
@@ -56,6 +59,8 @@ export class TimeLimits {
   #xact_began_at = 0;
   /** The `#asked_at` of what was cancelled last. */
   #canceled_at = -1;
+  /** When that was. */
+  #cancel_sent_at = 0;
   /** When the wait began of which the client was told last. */
   #notified_since = -1;
 
@@ -162,8 +167,14 @@ export class TimeLimits {
 
   /** Cancels what is under way, once; nothing of others, and it is not sent again. */
   #cancel(connection: ServerConnection, error: PgError): void {
-    if (this.#canceled_at === this.#asked_at) return;
+    const now = performance.now();
+    if (this.#canceled_at === this.#asked_at) {
+      // The server does not heed it, or cannot since the client does not read what came before.
+      if (now - this.#cancel_sent_at > HEED_MS) this.#owner.close(error);
+      return;
+    }
     this.#canceled_at = this.#asked_at;
+    this.#cancel_sent_at = now;
     const { exchange, retries } = this.#owner;
     if (exchange.copyIn) return this.#failCopyIn(connection, error);
     retries.canceled = true;

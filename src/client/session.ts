@@ -309,6 +309,7 @@ export class Session
   }
 
   rest(): void {
+    this.#limits.ended_at = performance.now();
     this.#to('idle');
   }
 

@@ -99,3 +99,19 @@ suite('max_reply_memory', () => {
     await Promise.all(writers.map(writer => writer.close()));
   });
 });
+
+suite('query_timeout', () => {
+  test('ends a client who does not read its reply, and frees its connection', async () => {
+    await using proxy = await TestProxy.start(cluster, {
+      users: ['alice'],
+      user: { pool_size: 1, query_timeout: 500 },
+    });
+    const client = await proxy.raw();
+    client.send(frontend.query("BEGIN; SELECT repeat('x', 10000) FROM generate_series(1, 100000)"));
+    await client.until('T');
+    client.pause();
+    await using other = await proxy.raw();
+    await eventually('another is served', async () => errorOf(await other.query('SELECT 1')) === undefined, 20_000);
+    client.destroy();
+  });
+});

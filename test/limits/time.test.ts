@@ -166,6 +166,16 @@ suite('query_timeout', { concurrency: true }, () => {
     assert.equal(await kept(), 0);
   });
 
+  test('gives each of two statements that are sent together its own time', async () => {
+    await using pool = await held({ general: { query_timeout: 500, connect_timeout: 10_000 } });
+    await using client = await join(pool.proxy);
+    client.send(frontend.query('SELECT 1'), frontend.query('SELECT 2'));
+    assert.deepEqual(said(await client.ready()), ['ERROR', '57014']);
+    await sleep(200);
+    await pool.holder.query('COMMIT');
+    assert.deepEqual(rowsOf(await client.ready()), [['2']]);
+  });
+
   test('is not the time between statements, of a transaction, or of what was flushed before', async () => {
     await using proxy = await start({ user: { pool_size: 1 }, pool: { query_timeout: 600 } });
     await using client = await proxy.raw();
@@ -329,10 +339,16 @@ suite('client_idle_timeout', { concurrency: true }, () => {
   });
 
   test('that a reload brings holds for who is idle already', async () => {
-    await using proxy = await start({});
+    await using proxy = await start({ user: { pool_size: 1 } });
     const client = await proxy.raw();
     const pid = await backendPid(client);
-    proxy.rewrite(configText(cluster, { general: { connect_timeout: 10_000 }, pool: { client_idle_timeout: 100 } }));
+    proxy.rewrite(
+      configText(cluster, {
+        general: { connect_timeout: 10_000 },
+        user: { pool_size: 1 },
+        pool: { client_idle_timeout: 100 },
+      }),
+    );
     await proxy.proxy.reload();
     assert.deepEqual(said(await client.untilClosed()), ['FATAL', '57P05']);
     client.destroy();
