@@ -39,6 +39,7 @@ export class Ending {
 
   /** Takes no more clients, and ends when those who are here have left in the way that `mode` says. */
   begin(mode: ShutdownMode): void {
+    this.#log.info({ mode }, `Shutting down, ${this.#proxy.client_count} clients are connected`);
     this.#tell();
     void this.#proxy.drain(mode).then(() => this.#stop());
   }

@@ -162,6 +162,29 @@ suite('while a process drains', () => {
     await nothingLeft();
   });
 
+  test('those whom PAUSE holds are told, and a transaction is still finished', async () => {
+    await using proxy = await TestProxy.start(cluster, {});
+    const admin = await adminOf(proxy);
+    const [held, busy] = [await proxy.raw(), await proxy.raw()];
+    await busy.query('BEGIN; INSERT INTO kept VALUES (1)');
+    // It answers when the transaction is over.
+    admin.send(frontend.query('PAUSE'));
+    await eventually('it holds', async () => {
+      held.send(frontend.query('SELECT 1'));
+      await sleep(50);
+      return [...proxy.proxy.clients()].some(({ state }) => state === 'waiting');
+    });
+    const ended = end(proxy);
+    await eventually('one is told', () => [...proxy.proxy.clients()].every(({ state }) => state !== 'waiting'));
+    held.destroy();
+    busy.send(frontend.query('COMMIT'));
+    assert.equal(await lastWord(busy), 'FATAL 57P01');
+    await ended;
+    assert.deepEqual(await cluster.sql('DELETE FROM kept RETURNING line'), [{ line: 1 }]);
+    admin.destroy();
+    await nothingLeft();
+  });
+
   test('a client of session mode may finish its transaction, and one between transactions goes', async () => {
     await using proxy = await TestProxy.start(cluster, { pool: { pool_mode: 'session' } });
     const [busy, idle, listening] = [await proxy.raw(), await proxy.raw(), await proxy.raw()];
