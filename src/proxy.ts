@@ -239,6 +239,7 @@ export class PgProxy implements ControlPlane {
     const files = this.#keyring.use(credentials, keys_at);
     this.#loaded = { ...loaded, config };
     this.#serve(plan);
+    this.#goOver();
     this.#passwords.reloaded(performance.now());
     const isGone = ({ database, username }: ClusterName) => this.#registry.find(database, username) === undefined;
     this.#remove([...removed, ...made].filter(isGone));
@@ -257,6 +258,14 @@ export class PgProxy implements ControlPlane {
     for (const cluster of this.#registry.replace(plan)) {
       if (this.#loaded.config.general.validate_config) cluster.warmUp();
       if (cluster.settings.read_write_splitting && !cluster.credentials.missing) cluster.schema.start();
+    }
+  }
+
+  /** Clients that do nothing would keep what a reload has replaced in memory. */
+  #goOver(): void {
+    for (const session of this.#sessions) {
+      const isServed = this.#registry.find(session.database, session.user) !== undefined;
+      if (session.cluster.retired && isServed) session.begins();
     }
   }
 
