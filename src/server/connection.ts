@@ -8,7 +8,7 @@ import { ConnectionCounters } from '../stats/counters.ts';
 import { errorFields, parameterStatusOf, parameterTypes, readyForQuery } from '../wire/backend.ts';
 import { Framer, PART } from '../wire/framer.ts';
 import { query, SYNC, TERMINATE } from '../wire/frontend.ts';
-import { BACKEND, HEADER_LENGTH, SERVER_LOGIN_BYTES_MAX, STATUS } from '../wire/protocol.ts';
+import { BACKEND, HEADER_LENGTH, REPORTED_MAX, SERVER_LOGIN_BYTES_MAX, STATUS } from '../wire/protocol.ts';
 import { Cancels } from './cancels.ts';
 import { Exchange, type ExchangeOwner, OWED, STEP } from './exchange.ts';
 import { Load } from './load.ts';
@@ -424,6 +424,7 @@ export class ServerConnection {
     if (type === BACKEND.parameterStatus) {
       const [name, value] = parameterStatusOf(buffer, start, end);
       this.parameters.set(name, value);
+      if (this.parameters.size > REPORTED_MAX) return this.#broken('more settings than a server has');
       owner?.parameterChanged(name, value);
     }
     if (exchange === undefined) this.#receiver = owner;

@@ -85,6 +85,9 @@ export const LOGIN_MESSAGE_LENGTH_MAX = 65_535;
 /** Bytes a server may send before it is ready: settings, notices, a message of the day. */
 export const SERVER_LOGIN_BYTES_MAX = 2 ** 20;
 
+/** Settings a server may report; PostgreSQL reports about 15. */
+export const REPORTED_MAX = 200;
+
 /** Bytes a message without a value may have; PostgreSQL's PQ_SMALL_MESSAGE_LIMIT, with the type byte. */
 export const SHORT_LENGTH_MAX = 10_001;
 

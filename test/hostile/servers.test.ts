@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { errorOf, type Fields, tagsOf } from '../client/backend.ts';
 import { int32, message, query } from '../client/frontend.ts';
 import { LoginError, RawClient } from '../client/raw.ts';
-import { startCluster, type TestCluster } from '../cluster/index.ts';
+import { eventually, startCluster, type TestCluster } from '../cluster/index.ts';
 import * as arbitrary from './arbitrary.ts';
 import {
   authentication,
@@ -375,6 +375,23 @@ suite('a server that was let in', () => {
       client.destroy();
       await target.serves();
     }
+  });
+
+  test('CVE-2026-6668: it reports settings without end', async () => {
+    let isOver = false;
+    server.malice = async line => {
+      await letIn(line, 'bait');
+      await pour(line, () =>
+        message('S', Buffer.concat([randomBytes(2000).map(byte => byte | 1), Buffer.from('\0x\0')])),
+      );
+      isOver = true;
+    };
+    const client = await enter();
+    client.send(query('SELECT bait'));
+    await eventually('nobody listens any more', () => isOver, 5000);
+    client.destroy();
+    await target.serves();
+    target.keepsMemory();
   });
 
   test('CVE-2026-6666: its last words have no SQLSTATE', async () => {
