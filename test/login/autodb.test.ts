@@ -68,6 +68,14 @@ suite('a name that the file does not list', () => {
       'two/carol',
     ]);
     assert.deepEqual(await whoAmI(proxy, { user: 'alice' }), { user: 'alice', database: DATABASE });
+    const asking = (await cluster.activity()).filter(({ usename }) => usename === ASKER.name);
+    const databases = asking.map(({ datname }) => datname);
+    assert.deepEqual(
+      new Set(databases),
+      new Set([DATABASE, 'postgres']),
+      'all unlisted databases are asked about in one',
+    );
+    assert.ok(databases.length <= 4, databases.join());
   });
 
   test('that is no database of the servers is told so after the password, and only then', async () => {
@@ -183,8 +191,7 @@ suite('a pool made for `*`', () => {
     const admin = await proxy.admin();
     const sizes = async () => (await admin.query('SHOW DATABASES')).rows.filter(row => row.force_user === 'carol');
     assert.equal((await sizes())[0]?.pool_size, 4);
-    // Longer than a pool of `*` that nobody uses stays.
-    await sleep(2500);
+    await eventually('it is none of `*` any more', () => [...proxy.proxy.autoNames].length === 0);
     assert.equal((await sizes()).length, 1);
     await admin.end();
   });
