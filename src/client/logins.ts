@@ -126,13 +126,16 @@ export class Logins {
     const { source, isNobody } = known;
     let first = known.password;
     let secret = first;
+    let isSure = true;
     try {
       const found = await source?.find(user);
       first ??= found?.secret;
       secret = first;
+      isSure = found?.isSure ?? true;
       const refresh = async () => {
-        secret = await source?.refresh(user);
-        return isNobody ? undefined : secret;
+        const now = await source?.refresh(user);
+        if (now?.isSure === true) secret = now.secret;
+        return isNobody ? undefined : now?.secret;
       };
       const auth_type = exchangeFor(method, first, source);
       const usual_iterations = parseVerifier(known.password ?? '')?.iterations ?? source?.usual_iterations;
@@ -147,9 +150,9 @@ export class Logins {
       };
     } catch (thrown) {
       const isWrong = thrown instanceof PgError && thrown.kind === 'authentication_failed';
-      if (isWrong) thrown.cause = whyWrong(known, method, secret);
-      // A password that has changed since it was read may well have been right.
-      if (isWrong && secret === first) attempt.failed(performance.now());
+      if (isWrong) thrown.cause = isSure ? whyWrong(known, method, secret) : 'auth_query has failed';
+      // What was given may well have been right if the password has changed since it was read, or nobody knows it.
+      if (isWrong && isSure && secret === first) attempt.failed(performance.now());
       else attempt.abandoned();
       throw thrown;
     }

@@ -27,7 +27,15 @@ export interface Found {
   readonly secret: string | undefined;
   /** Whether it may have been asked for before the login that wants it began. */
   readonly isOld: boolean;
+  /** Whether the servers have answered. */
+  readonly isSure: boolean;
 }
+
+/** What the servers say. */
+type Answer = Omit<Found, 'isOld'>;
+
+/** Nobody knows. */
+const UNSURE: Answer = { secret: undefined, isSure: false };
 
 /** What asks the servers of one auth_query. */
 export class PasswordSource {
@@ -45,8 +53,8 @@ export class PasswordSource {
   /** Its connections are nobody else's, and no client has a say in their settings. */
   readonly #cluster: Cluster;
   readonly #ttl_ms: () => number;
-  readonly #known = new LRUCache<string, { readonly secret: string | undefined }>({ max: USERS_MAX });
-  readonly #asked = new Map<string, Promise<string | undefined>>();
+  readonly #known = new LRUCache<string, Answer>({ max: USERS_MAX });
+  readonly #asked = new Map<string, Promise<Answer>>();
 
   constructor(auth: AuthQuerySettings, cluster: Cluster, ttl_ms: () => number) {
     this.#auth = auth;
@@ -60,18 +68,18 @@ export class PasswordSource {
   /** The password of `user` as it was a moment ago. */
   async find(user: string): Promise<Found> {
     const known = this.#known.get(user);
-    if (known !== undefined) return { secret: known.secret, isOld: true };
+    if (known !== undefined) return { ...known, isOld: true };
     const isOld = this.#asked.has(user);
-    return { secret: await this.refresh(user), isOld };
+    return { ...(await this.refresh(user)), isOld };
   }
 
   /** The password of `user` as it is now. */
-  refresh(user: string): Promise<string | undefined> {
+  refresh(user: string): Promise<Answer> {
     const asked = this.#asked.get(user);
     if (asked !== undefined) return asked;
     if (this.#asked.size >= ASKED_MAX) {
       this.#warn(user, `servers are being asked about ${ASKED_MAX} users already`);
-      return Promise.resolve(undefined);
+      return Promise.resolve(UNSURE);
     }
     const asking = this.#fetch(user).finally(() => this.#asked.delete(user));
     this.#asked.set(user, asking);
@@ -83,16 +91,16 @@ export class PasswordSource {
     return this.#asked.size === 0;
   }
 
-  async #fetch(user: string): Promise<string | undefined> {
+  async #fetch(user: string): Promise<Answer> {
     // PostgreSQL would cut off what is too long, and mean somebody else.
-    if (Buffer.byteLength(user) > NAME_LENGTH_MAX || user.includes('\0')) return undefined;
+    if (Buffer.byteLength(user) > NAME_LENGTH_MAX || user.includes('\0')) return { secret: undefined, isSure: true };
     let secret: string | undefined;
     try {
       secret = this.#read(user, await this.#rows(user));
     } catch (thrown) {
       this.#known.delete(user);
       this.#warn(user, withoutSecrets(errorText(thrown)));
-      return undefined;
+      return UNSURE;
     }
     if (secret !== undefined) {
       this.usual = passwordKind(secret);
@@ -100,9 +108,10 @@ export class PasswordSource {
     }
     const ttl = this.#ttl_ms();
     // 0 would be for ever.
-    if (ttl > 0) this.#known.set(user, { secret }, { ttl });
+    const answer = { secret, isSure: true };
+    if (ttl > 0) this.#known.set(user, answer, { ttl });
     else this.#known.delete(user);
-    return secret;
+    return answer;
   }
 
   /** Asks once more when the connection turns out to be a dead one. */
