@@ -180,7 +180,9 @@ export class ScramClient {
     attributes.end();
     if (!/^[1-9]\d{0,9}$/.test(iterations)) throw new ScramError('malformed SCRAM message: invalid iteration count');
     if (Number(iterations) > this.#maxIterations) {
-      throw new ScramError(`the server asks for ${iterations} SCRAM iterations, more than ${this.#maxIterations}`);
+      throw new ScramError(
+        `the server asks for ${iterations} SCRAM iterations, more than the ${this.#maxIterations} of server_scram_iterations_max`,
+      );
     }
     this.#received = { nonce, transcript: `${this.#bare},${message.toString('latin1')}` };
     return { salt, iterations: Number(iterations) };

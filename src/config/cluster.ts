@@ -57,6 +57,7 @@ export interface ClusterSettings {
   readonly server_tls: ServerTlsSettings;
   /** Undefined for any. */
   readonly server_require_auth: readonly ServerAuthMethod[] | undefined;
+  readonly server_scram_iterations_max: number;
   /** What clients connect to: the name of the pool. */
   readonly database: string;
   readonly username: string;
@@ -199,6 +200,7 @@ export function settingsOf(
     shards: shardsOf(pool),
     server_tls: serverTls(general, pool),
     server_require_auth: pool.server_require_auth ?? general.server_require_auth,
+    server_scram_iterations_max: pool.server_scram_iterations_max ?? general.server_scram_iterations_max,
   };
 }
 

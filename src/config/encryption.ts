@@ -3,7 +3,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as z from 'zod';
 import { errorText } from '../errors.ts';
-import { choice, settingInfo, text, typeWords } from './setting.ts';
+import { choice, integer, settingInfo, text, typeWords } from './setting.ts';
 import { type KeyPath, type Notice, type Table, tablesIn } from './toml.ts';
 
 const SERVER_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
@@ -109,6 +109,14 @@ export const serverEncryption = {
         "Ways in which pglynx logs in to servers, as libpq's `require_auth`: a server that asks for another, or for none, is " +
         'refused. `scram-sha-256-plus` is SCRAM bound to the certificate of the server. Every pool starts from it. pglynx only.',
     }),
+  server_scram_iterations_max: integer(1, 2 ** 31 - 1)
+    .default(100_000)
+    .register(settingInfo, {
+      reload: 'pools',
+      description:
+        'Most iterations of SCRAM that a server may ask for, each of which costs pglynx time; PostgreSQL asks for 4096. ' +
+        'Every pool starts from it. pglynx only.',
+    }),
 };
 
 const overrides = {
@@ -124,6 +132,9 @@ export const poolEncryption = {
   server_tls_certificate: text().optional().register(settingInfo, overrides),
   server_tls_private_key: text().optional().register(settingInfo, overrides),
   server_require_auth: z.array(choice(AUTH_METHODS)).min(1).optional().register(settingInfo, overrides),
+  server_scram_iterations_max: integer(1, 2 ** 31 - 1)
+    .optional()
+    .register(settingInfo, overrides),
 };
 
 type General = z.output<z.ZodObject<typeof serverEncryption>>;

@@ -321,6 +321,7 @@ export class Cluster implements PoolOwner<Pool> {
       host,
       port,
       require_auth: this.settings.server_require_auth,
+      scram_iterations_max: this.settings.server_scram_iterations_max,
       encryption:
         this.settings.server_tls.mode === 'disable'
           ? undefined

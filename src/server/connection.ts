@@ -273,13 +273,13 @@ export class ServerConnection {
   }
 
   async #logIn({ binding }: Line, late: AbortSignal): Promise<this> {
-    const { identity, keys, startup, require_auth } = this.options;
+    const { identity, keys, startup, require_auth, scram_iterations_max } = this.options;
     const reader = new MessageReader(this.#framer, SERVER_LOGIN_BYTES_MAX);
     this.#reader = reader;
     late.addEventListener('abort', () => this.close(errorText(late.reason)));
     const send = (bytes: Buffer) => this.#outbox.push(bytes);
     try {
-      const welcome = await logIn({ reader, send, binding, require_auth }, identity, keys);
+      const welcome = await logIn({ reader, send, binding, require_auth, scram_iterations_max }, identity, keys);
       if (this.#state === 'closed') throw new Error('closed during login');
       this.#reader = undefined;
       this.pid = welcome.pid;

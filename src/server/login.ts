@@ -59,6 +59,7 @@ export interface LoginChannel {
   readonly binding: Buffer | undefined;
   /** Ways to log in that are allowed; undefined for all. */
   readonly require_auth: readonly ServerAuthMethod[] | undefined;
+  readonly scram_iterations_max: number;
 }
 
 /**
@@ -160,7 +161,7 @@ async function scram(channel: LoginChannel, mechanisms: Buffer, derive: Derive):
     throw impossible('server_require_auth asks for channel binding, and the server or its connection has none');
   }
   try {
-    const client = new ScramClient(scramNonce(), binding);
+    const client = new ScramClient(scramNonce(), binding, channel.scram_iterations_max);
     channel.send(password(saslInitial(mechanism, client.first())));
     const { salt, iterations } = client.serverFirst(await saslData(channel, AUTHENTICATION.saslContinue));
     channel.send(password(client.final(await derive(salt, iterations))));

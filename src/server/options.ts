@@ -14,6 +14,7 @@ export interface ConnectOptions {
   readonly encryption: (() => Encryption) | undefined;
   /** Ways to log in that are allowed; undefined for all. */
   readonly require_auth: readonly ServerAuthMethod[] | undefined;
+  readonly scram_iterations_max: number;
   readonly identity: ServerIdentity;
   /** The profile that {@link ServerIdentity.settings} make. */
   readonly startup: SettingsProfile;

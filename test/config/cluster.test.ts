@@ -81,6 +81,7 @@ test('the shortest file takes every default', () => {
       ],
       server_tls: { mode: 'disable', ca: undefined, certificate: undefined, private_key: undefined },
       server_require_auth: undefined,
+      server_scram_iterations_max: 100_000,
     },
   ]);
 });

@@ -33,6 +33,7 @@ const TRAPS = {
   prefer: 'server_tls = "prefer"',
   require: 'server_tls = "require"',
   scram: 'server_require_auth = ["scram-sha-256"]',
+  few: 'server_scram_iterations_max = 5000',
   plus: 'server_require_auth = ["scram-sha-256-plus"]',
 } as const;
 
@@ -61,7 +62,7 @@ const used = new Map<string, number>();
 before(async () => {
   cluster = await startCluster();
   server = await HostileServer.start();
-  const names = ['trap', 'prefer', 'require', 'scram', 'plus'] as const;
+  const names = ['trap', 'prefer', 'require', 'scram', 'few', 'plus'] as const;
   target = await Target.start(cluster, {
     general: { connect_timeout: 3000, validate_config: false },
     more: names.map(name => trapText(name, server.port)).join(''),
@@ -138,6 +139,18 @@ suite('SCRAM with a server', () => {
       const said = await refusal(scram(nonce => `r=${nonce}x,s=c2FsdA==,i=${iterations}`));
       assert.match(said.message ?? '', /malformed|iteration/, iterations);
     }
+  });
+
+  test('CVE-2026-6669: it asks for more than server_scram_iterations_max', async () => {
+    const asking = (iterations: number) =>
+      scram(
+        nonce => `r=${nonce}x,s=c2FsdA==,i=${iterations}`,
+        line => void line.socket.end(),
+      );
+    const limit = /5001 SCRAM iterations, more than the 5000 of server_scram_iterations_max/;
+    assert.match((await refusal(asking(5001), 'few')).message ?? '', limit);
+    assert.doesNotMatch((await refusal(asking(5000), 'few')).message ?? '', /iterations/);
+    assert.doesNotMatch((await refusal(asking(5001))).message ?? '', /iterations/);
   });
 
   test('CVE-2026-6669: it asks for the most iterations there may be, of every login anew, and others wait for nothing', async () => {
