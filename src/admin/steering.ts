@@ -73,8 +73,7 @@ export class Steering {
 
   /** Whether new statements of everybody within a scope wait. */
   isPaused(scope: Scope): boolean {
-    const clusters = this.#clusters(scope).filter(({ retired }) => !retired);
-    return clusters.length > 0 && clusters.every(({ halted }) => halted);
+    return this.#steered.registry.gates.isClosed(scope);
   }
 
   /**

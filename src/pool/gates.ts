@@ -84,6 +84,13 @@ export class Gates {
     return this.#databases.get(database) ?? this.#all;
   }
 
+  /** Whether all gates of a scope are closed; where there is none yet, whether one would be. */
+  isClosed(scope: Scope): boolean {
+    const gates = this.#within(scope);
+    if (gates.length > 0) return gates.every(({ closed }) => closed);
+    return scope.database === undefined ? this.#all : this.closes(scope.database);
+  }
+
   /** Closes the gates of a scope; claims that come wait there. */
   close(scope: Scope): void {
     this.#remember(scope, true);
