@@ -373,7 +373,7 @@ suite('SUSPEND', () => {
   test('reads nothing until RESUME; what was read is finished', async () => {
     await using running = await raw();
     await using idle = await raw();
-    running.send(frontend.query("SELECT 'done' FROM pg_sleep(0.3)"));
+    running.send(frontend.query("SELECT 'done' FROM pg_sleep(0.3)"), frontend.query("SELECT 'then'"));
     await eventually('it runs', async () => (await states()).includes('active'));
     assert.equal((await admin.query('SUSPEND')).command, 'SUSPEND');
     idle.send(frontend.query('SELECT 1'), frontend.query('SELECT 2'));
@@ -386,6 +386,7 @@ suite('SUSPEND', () => {
     await admin.query('RESUME');
     assert.deepEqual(rowsOf(await idle.ready()), [['1']]);
     assert.deepEqual(rowsOf(await idle.ready()), [['2']]);
+    assert.deepEqual(rowsOf(await running.ready()), [['then']]);
     assert.deepEqual(rowsOf(await newcomer.ready()), [['3']]);
     await newcomer.close();
   });
