@@ -381,7 +381,7 @@ suite('SUSPEND', () => {
     assert.deepEqual(rowsOf(await running.ready()), [['done']]);
     const newcomer = await late;
     newcomer.send(frontend.query('SELECT 3'));
-    await sleep(150);
+    for (const client of [running, idle, newcomer]) assert.ok(await client.silent(100));
     assert.deepEqual(await states(), ['idle', 'idle', 'idle']);
     await admin.query('RESUME');
     assert.deepEqual(rowsOf(await idle.ready()), [['1']]);
