@@ -45,6 +45,8 @@ export interface Refusal {
   readonly cause: string;
   readonly sqlstate?: string;
   readonly kind?: ErrorName;
+  /** Whether the server is there, and only too much in demand. */
+  readonly busy?: boolean;
 }
 
 const NO_REFUSAL: Refusal = { cause: '' };

@@ -17,13 +17,17 @@ export function loginRefusal({ cause, sqlstate }: Failure): Refusal {
 
 /** The refusal of a pool that has as many waiting clients as it may. */
 export function queueRefusal(max_waiting_clients: number): Refusal {
-  return { cause: `${max_waiting_clients} statements wait already (max_waiting_clients)`, kind: 'queue_full' };
+  return {
+    cause: `${max_waiting_clients} statements wait already (max_waiting_clients)`,
+    kind: 'queue_full',
+    busy: true,
+  };
 }
 
 /** The refusal of a pool in which nobody gave up a connection in time; `full` is the cap that lets it open no more. */
 export function busyRefusal(pool: LeaseSource, settings: PoolSettings, full: Cap | undefined): Refusal {
   const capped = full === undefined ? '' : `; ${full.setting} (${full.max}) allows no more`;
-  return { cause: `${lateText(pool, settings)}${capped}` };
+  return { cause: `${lateText(pool, settings)}${capped}`, busy: full !== undefined };
 }
 
 /** What the client of a claim is told whom no server of the `database` serves. */
@@ -33,7 +37,7 @@ export function exhaustedError({ tried, role, shard, refusal }: Lease, database:
     return pgError('checkout_failed', `AllServersDown: no ${server} is configured in shard ${shard} of ${database}`);
   }
   const { cause, sqlstate, kind = 'checkout_failed' } = refusal;
-  const busy = tried.every(pool => pool.connections.size > 0);
+  const busy = refusal.busy || tried.every(pool => pool.connections.size > 0);
   const names = tried.map(({ address }) => `${address.name} (${addressText(address.host, address.port)})`).join(', ');
   const error = pgError(kind, `${busy ? 'pool exhausted' : 'AllServersDown'}: ${names}: ${cause}`);
   if (sqlstate !== undefined) error.sqlstate = sqlstate;

@@ -41,7 +41,9 @@ export function waitLimit({
 export function lateText({ connections, address, refusal }: LeaseSource, settings: PoolSettings): string {
   const [setting, limit_ms] = waitLimit(settings);
   const refused = refusal === undefined ? '' : `; another could not be opened: ${refusal}`;
-  return `all ${connections.size} connections of ${address.name} are busy; none became free in ${setting} (${limit_ms} ms)${refused}`;
+  const { size } = connections;
+  const busy = size === 0 ? `${address.name} has no connection` : `all ${size} connections of ${address.name} are busy`;
+  return `${busy}; none became free in ${setting} (${limit_ms} ms)${refused}`;
 }
 
 /** What a pool asks of the cluster it belongs to. */
