@@ -46,7 +46,9 @@ function verb(name: string, wanted: Arguments, act: (control: ControlPlane, name
       await action(signal);
       return SILENT;
     };
-    return { columns: undefined, tag: name, run };
+    // As PgCat has it.
+    const tag = names.length === 2 ? `${name} ${names.join(',')}` : name;
+    return { columns: undefined, tag, run };
   };
   return { usage, command };
 }

@@ -192,7 +192,7 @@ const limits = {
   client_login_timeout: milliseconds(0).default(60_000).register(settingInfo, {
     reload: 'live',
     description:
-      'A client that has not logged in after this long is disconnected with SQLSTATE 57014; 0 is never. As in PgBouncer, but in ms.',
+      'A client that has not proved who it is after this long is disconnected with SQLSTATE 57014; 0 is never. As in PgBouncer, but in ms.',
   }),
   query_analysis_max_length: bytes(0).default(8192).register(settingInfo, {
     reload: 'live',

@@ -85,6 +85,17 @@ suite('commands', () => {
     });
   });
 
+  test('PAUSE and RESUME have the tags of PgCat', async () => {
+    const control = new TestControl();
+    assert.deepEqual((await run(control, 'PAUSE; PAUSE shop; PAUSE shop, bob; RESUME shop,bob; RESUME')).tags, [
+      'PAUSE',
+      'PAUSE',
+      'PAUSE shop,bob',
+      'RESUME shop,bob',
+      'RESUME',
+    ]);
+  });
+
   test('SHUTDOWN answers before it begins', async () => {
     const control = new TestControl();
     assert.deepEqual((await run(control, 'SHUTDOWN')).rows, [['t']]);
