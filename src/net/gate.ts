@@ -37,23 +37,27 @@ interface Waiting {
 }
 
 /**
+ * Node hands an encrypted socket out without saying which it was made of; what it does so in says that. One serves all
+ * gates: Node 22 keeps each that was ever used.
+ */
+const waiting = new AsyncLocalStorage<Waiting>();
+
+/**
  * Renewing a certificate is to put another gate in the place of this one: who is through, or on the way, stays.
  * Sessions are not resumed, as in PostgreSQL, so a certificate that counts no more opens nothing.
  */
 export class Gate {
   readonly #server: Server;
-  /** Node hands an encrypted socket out without saying which it was made of; what it does so in says that. */
-  readonly #waiting = new AsyncLocalStorage<Waiting>();
 
   /** @throws Error the certificate or its key is not valid, or they do not belong together */
   constructor({ cert, key, ca }: GateOptions) {
     const secureOptions = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
     const trusted = ca === undefined ? {} : { ca, requestCert: true, rejectUnauthorized: false };
     const options = { cert, key, ...trusted, ALPNProtocols: [ALPN], minVersion: 'TLSv1.2', secureOptions } as const;
-    this.#server = createServer(options, socket => this.#waiting.getStore()?.done(socket));
+    this.#server = createServer(options, socket => waiting.getStore()?.done(socket));
     this.#server.on('tlsClientError', error => {
       const isGone = 'code' in error && error.code === 'ECONNRESET';
-      this.#waiting.getStore()?.fail(isGone ? new HandshakeAborted(GONE) : error);
+      waiting.getStore()?.fail(isGone ? new HandshakeAborted(GONE) : error);
     });
   }
 
@@ -70,7 +74,7 @@ export class Gate {
       };
       socket.on('error', fail);
       socket.on('close', () => fail(new HandshakeAborted(GONE)));
-      this.#waiting.run({ done: resolve, fail }, () => this.#server.emit('connection', socket));
+      waiting.run({ done: resolve, fail }, () => this.#server.emit('connection', socket));
     });
     const peer = secured.getPeerX509Certificate();
     const certificate = peer !== undefined && secured.authorized ? subjectOf(secured, peer.subject) : undefined;
