@@ -88,6 +88,16 @@ suite('psql', () => {
     assert.match(String(failed()[0].address), /^127\.0\.0\.1:\d+$/);
   });
 
+  test('begins encrypted with sslnegotiation=direct', async t => {
+    const psql = programFor(t, 'psql');
+    if (psql === undefined) return;
+    const { stdout: version } = await run(psql, ['--version'], { port: proxy.port });
+    if (Number(/\d+/.exec(version)) < 17) return t.skip(`${version.trim()} does not know sslnegotiation`);
+    const env = { PGSSLMODE: 'require', PGSSLNEGOTIATION: 'direct' };
+    const { code, stderr } = await run(psql, ['-X', '-c', 'SELECT 1'], { port: proxy.port, env });
+    assert.equal(code, 0, stderr);
+  });
+
   test('binds SCRAM to the certificate', async t => {
     const psql = programFor(t, 'psql');
     if (psql === undefined) return;
