@@ -78,6 +78,20 @@ suite('a changed pool', () => {
     await settled(cluster);
   });
 
+  test('takes the rest of a batch that a reload falls into, and knows what it prepares', async () => {
+    await using proxy = await start({ user: { pool_size: 1 } });
+    await using client = await proxy.raw();
+    client.send(frontend.parse('s', 'SELECT $1::int + 1'), frontend.bind('', 's', ['41']));
+    await sleep(50);
+    await reload(proxy, { user: { pool_size: 2 }, shards: [DATABASE, DATABASE], pool: { default_shard: 'shard_1' } });
+    client.send(frontend.execute(), frontend.close('S', 's'), frontend.parse('s', 'SELECT 7'), frontend.sync());
+    assert.deepEqual(rowsOf(await client.ready()), [['42']]);
+    client.send(frontend.bind('', 's'), frontend.execute(), frontend.sync());
+    assert.deepEqual(rowsOf(await client.ready()), [['7']]);
+    client.send(frontend.parse('s', 'SELECT 8'), frontend.sync());
+    assert.equal(errorOf(await client.ready())?.code, '42P05');
+  });
+
   test('knows the statements that clients prepared before', async () => {
     await using proxy = await start({ user: { pool_size: 1 } });
     await using client = await proxy.raw();
