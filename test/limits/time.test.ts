@@ -55,82 +55,84 @@ const held = async (options: ProxyOptions) => {
   }
 };
 
-suite('query_wait_timeout', { concurrency: true }, () => {
-  test('is how long a statement waits, whatever connect_timeout says', async () => {
-    await using pool = await held({ general: { query_wait_timeout: 1500, connect_timeout: 1000 } });
-    await using client = await join(pool.proxy);
-    const began_ms = performance.now();
-    const messages = await client.query('SELECT 1');
-    assert.ok(performance.now() - began_ms >= 1500);
-    assert.deepEqual(said(messages), ['ERROR', '58000']);
-    assert.match(
-      errorOf(messages)?.message ?? '',
-      /could not get connection from the pool .*query_wait_timeout \(1500 ms\)/,
-    );
-    await pool.holder.query('COMMIT');
-    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
-  });
-
-  test('holds while the pool is paused too', async () => {
-    await using proxy = await start({ general: { query_wait_timeout: 600, query_wait_notify: 100 } });
-    await using client = await proxy.raw();
-    const admin = await proxy.admin();
-    await admin.query('PAUSE');
-    const messages = await client.query('SELECT 1');
-    assert.equal(types(messages), 'NEZ');
-    assert.deepEqual(said(messages), ['ERROR', '58000']);
-    await admin.query('RESUME');
-    assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
-    await admin.end();
-  });
-
-  test('0 is as long as it takes', async () => {
-    await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 1000 } });
-    await using client = await join(pool.proxy);
-    client.send(frontend.query('SELECT 1'));
-    assert.ok(await client.silent(1400));
-    await pool.holder.query('COMMIT');
-    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
-  });
-
-  test('of a user comes before that of the pool, and that before [general]', async () => {
-    for (const options of [
-      { pool: { query_wait_timeout: 600 } },
-      { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 600 } },
-    ]) {
-      await using pool = await held({ general: { query_wait_timeout: 60_000 }, ...options });
+suite('waits', { concurrency: true }, () => {
+  suite('query_wait_timeout', { concurrency: true }, () => {
+    test('is how long a statement waits, whatever connect_timeout says', async () => {
+      await using pool = await held({ general: { query_wait_timeout: 1500, connect_timeout: 1000 } });
       await using client = await join(pool.proxy);
-      assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(600 ms\)/);
-    }
-  });
-});
+      const began_ms = performance.now();
+      const messages = await client.query('SELECT 1');
+      assert.ok(performance.now() - began_ms >= 1500);
+      assert.deepEqual(said(messages), ['ERROR', '58000']);
+      assert.match(
+        errorOf(messages)?.message ?? '',
+        /could not get connection from the pool .*query_wait_timeout \(1500 ms\)/,
+      );
+      await pool.holder.query('COMMIT');
+      assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+    });
 
-suite('query_wait_notify', { concurrency: true }, () => {
-  test('tells a client once that it waits, in front of its reply', async () => {
-    await using pool = await held({ general: { query_wait_notify: 100, connect_timeout: 10_000 } });
-    await using client = await join(pool.proxy);
-    for (const messages of [
-      [frontend.query('SELECT 1')],
-      [frontend.parse('', 'SELECT 1'), frontend.bind('', ''), frontend.execute(), frontend.sync()],
-    ]) {
-      client.send(...messages);
-      const [notice] = await client.until('N');
-      const decoded = notice === undefined ? undefined : decode(notice);
-      assert.ok(decoded?.name === 'NoticeResponse');
-      assert.match(decoded.fields.message ?? '', /no server connection is free/);
-      assert.ok(await client.silent(300));
+    test('holds while the pool is paused too', async () => {
+      await using proxy = await start({ general: { query_wait_timeout: 600, query_wait_notify: 100 } });
+      await using client = await proxy.raw();
+      const admin = await proxy.admin();
+      await admin.query('PAUSE');
+      const messages = await client.query('SELECT 1');
+      assert.equal(types(messages), 'NEZ');
+      assert.deepEqual(said(messages), ['ERROR', '58000']);
+      await admin.query('RESUME');
+      assert.deepEqual(rowsOf(await client.query('SELECT 1')), [['1']]);
+      await admin.end();
+    });
+
+    test('0 is as long as it takes', async () => {
+      await using pool = await held({ general: { query_wait_timeout: 0, connect_timeout: 1000 } });
+      await using client = await join(pool.proxy);
+      client.send(frontend.query('SELECT 1'));
+      assert.ok(await client.silent(1400));
       await pool.holder.query('COMMIT');
       assert.deepEqual(rowsOf(await client.ready()), [['1']]);
-      await pool.holder.query('BEGIN');
-    }
-    await pool.holder.query('COMMIT');
-    assert.equal(types(await client.query('SELECT pg_sleep(0.4)')), 'TDCZ', 'who is served hears nothing');
+    });
+
+    test('of a user comes before that of the pool, and that before [general]', async () => {
+      for (const options of [
+        { pool: { query_wait_timeout: 600 } },
+        { pool: { query_wait_timeout: 60_000 }, user: { query_wait_timeout: 600 } },
+      ]) {
+        await using pool = await held({ general: { query_wait_timeout: 60_000 }, ...options });
+        await using client = await join(pool.proxy);
+        assert.match(errorOf(await client.query('SELECT 1'))?.message ?? '', /query_wait_timeout \(600 ms\)/);
+      }
+    });
   });
 
-  test('0 is never', async () => {
-    await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 1000 } });
-    await using client = await join(pool.proxy);
-    assert.equal(types(await client.query('SELECT 1')), 'EZ');
+  suite('query_wait_notify', { concurrency: true }, () => {
+    test('tells a client once that it waits, in front of its reply', async () => {
+      await using pool = await held({ general: { query_wait_notify: 100, connect_timeout: 10_000 } });
+      await using client = await join(pool.proxy);
+      for (const messages of [
+        [frontend.query('SELECT 1')],
+        [frontend.parse('', 'SELECT 1'), frontend.bind('', ''), frontend.execute(), frontend.sync()],
+      ]) {
+        client.send(...messages);
+        const [notice] = await client.until('N');
+        const decoded = notice === undefined ? undefined : decode(notice);
+        assert.ok(decoded?.name === 'NoticeResponse');
+        assert.match(decoded.fields.message ?? '', /no server connection is free/);
+        assert.ok(await client.silent(300));
+        await pool.holder.query('COMMIT');
+        assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+        await pool.holder.query('BEGIN');
+      }
+      await pool.holder.query('COMMIT');
+      assert.equal(types(await client.query('SELECT pg_sleep(0.4)')), 'TDCZ', 'who is served hears nothing');
+    });
+
+    test('0 is never', async () => {
+      await using pool = await held({ general: { query_wait_notify: 0, connect_timeout: 1000 } });
+      await using client = await join(pool.proxy);
+      assert.equal(types(await client.query('SELECT 1')), 'EZ');
+    });
   });
 });
 
@@ -199,11 +201,11 @@ suite('query_timeout', { concurrency: true }, () => {
     const limits = {
       general: { query_timeout: 60_000 },
       pool: { query_timeout: 50_000 },
-      user: { query_timeout: 100 },
+      user: { query_timeout: 800 },
     };
     await using proxy = await start(limits);
     await using client = await proxy.raw();
-    assert.match(errorOf(await client.query('SELECT pg_sleep(100)'))?.message ?? '', /query_timeout \(100 ms\)/);
+    assert.match(errorOf(await client.query('SELECT pg_sleep(100)'))?.message ?? '', /query_timeout \(800 ms\)/);
     client.send(frontend.query('SELECT pg_sleep(2)'));
     proxy.rewrite(configText(cluster, { ...limits, user: {} }));
     await proxy.proxy.reload();
@@ -234,125 +236,127 @@ suite('query_timeout', { concurrency: true }, () => {
   }
 });
 
-suite('statement_timeout', { concurrency: true }, () => {
-  test('is the time of the server alone: who waits behind others is not hit, nor who waits for a connection', async () => {
-    await using pool = await held({ user: { statement_timeout: 200 }, pool: { connect_timeout: 10_000 } });
-    await using client = await join(pool.proxy);
-    client.send(frontend.query('SELECT 1'));
-    assert.ok(await client.silent(500));
-    await pool.holder.query('COMMIT');
-    assert.deepEqual(rowsOf(await client.ready()), [['1']]);
-  });
-
-  test('ends what stood behind something that was canceled, and does not run it again', async () => {
-    await using proxy = await start({
-      user: { pool_size: 1, statement_timeout: 300 },
-      pool: { connect_timeout: 10_000 },
+suite('other times', { concurrency: true }, () => {
+  suite('statement_timeout', { concurrency: true }, () => {
+    test('is the time of the server alone: who waits behind others is not hit, nor who waits for a connection', async () => {
+      await using pool = await held({ user: { statement_timeout: 200 }, pool: { connect_timeout: 10_000 } });
+      await using client = await join(pool.proxy);
+      client.send(frontend.query('SELECT 1'));
+      assert.ok(await client.silent(500));
+      await pool.holder.query('COMMIT');
+      assert.deepEqual(rowsOf(await client.ready()), [['1']]);
     });
-    const [first, second] = await Promise.all([proxy.raw(), proxy.raw()]);
-    await cluster.sql('CREATE SEQUENCE IF NOT EXISTS runs; GRANT ALL ON runs TO PUBLIC');
-    const text = (time_s: number) => `INSERT INTO kept SELECT 'never' FROM pg_sleep(${time_s}) WHERE ${time_s} > 0`;
-    for (let count = 0; count < 30; count++) assert.equal(errorOf(await first.query(text(0))), undefined);
-    first.send(frontend.query(text(100)));
-    second.send(frontend.query(text(100)));
-    const [one, other] = await Promise.all([first.ready(), second.ready(3000)]);
-    for (const reply of [one, other]) {
-      assert.deepEqual(said(reply), ['ERROR', '57014']);
-      assert.match(errorOf(reply)?.message ?? '', /statement_timeout \(300 ms\)/);
-    }
-    await atRest();
-    assert.equal(await kept(), 0);
-    await Promise.all([first.close(), second.close()]);
-  });
-});
 
-suite('transaction_timeout', { concurrency: true }, () => {
-  const begun = async (proxy: TestProxy): Promise<RawClient> => {
-    const client = await proxy.raw();
-    await client.query("BEGIN; INSERT INTO kept VALUES ('never')");
-    return client;
-  };
-  const check = async (client: RawClient) => {
-    const messages = await client.untilClosed();
-    assert.deepEqual(said(messages), ['FATAL', '25P04']);
-    assert.match(errorOf(messages)?.message ?? '', /transaction_timeout \(300 ms\)/);
-    await atRest();
-    assert.equal(await kept(), 0);
-    client.destroy();
-  };
-
-  test('ends a transaction between statements, and while one runs', async () => {
-    await using proxy = await start({ user: { pool_size: 1 }, pool: { transaction_timeout: 300 } });
-    await check(await begun(proxy));
-    const busy = await begun(proxy);
-    busy.send(frontend.query('SELECT pg_sleep(100)'));
-    await check(busy);
-    const failed = await begun(proxy);
-    await failed.query('nonsense');
-    await check(failed);
-  });
-
-  test('leaves alone transactions that are short, one after the other, and what is no transaction', async () => {
-    await using proxy = await start({
-      user: { pool_size: 1 },
-      pool: { pool_mode: 'session', transaction_timeout: 300 },
-    });
-    await using client = await proxy.raw();
-    for (let count = 0; count < 4; count++) {
-      await client.query('BEGIN');
-      await sleep(100);
-      await client.query('COMMIT');
-    }
-    await sleep(500);
-    assert.equal(errorOf(await client.query('SELECT pg_sleep(0.5)')), undefined);
-  });
-});
-
-suite('client_idle_timeout', { concurrency: true }, () => {
-  test('disconnects who is silent outside a transaction, in every mode of the pool', async () => {
-    for (const pool_mode of ['transaction', 'session']) {
-      await using proxy = await start({ pool: { pool_mode, client_idle_timeout: 600 } });
-      const [silent, fresh] = [await proxy.raw(), await proxy.raw()];
-      await silent.query('SELECT 1');
-      for (const client of [silent, fresh]) {
-        const messages = await client.untilClosed();
-        assert.deepEqual(said(messages), ['FATAL', '57P05']);
-        assert.match(errorOf(messages)?.message ?? '', /client_idle_timeout \(600 ms\)/);
-        client.destroy();
+    test('ends what stood behind something that was canceled, and does not run it again', async () => {
+      await using proxy = await start({
+        user: { pool_size: 1, statement_timeout: 300 },
+        pool: { connect_timeout: 10_000 },
+      });
+      const [first, second] = await Promise.all([proxy.raw(), proxy.raw()]);
+      await cluster.sql('CREATE SEQUENCE IF NOT EXISTS runs; GRANT ALL ON runs TO PUBLIC');
+      const text = (time_s: number) => `INSERT INTO kept SELECT 'never' FROM pg_sleep(${time_s}) WHERE ${time_s} > 0`;
+      for (let count = 0; count < 30; count++) assert.equal(errorOf(await first.query(text(0))), undefined);
+      first.send(frontend.query(text(100)));
+      second.send(frontend.query(text(100)));
+      const [one, other] = await Promise.all([first.ready(), second.ready(3000)]);
+      for (const reply of [one, other]) {
+        assert.deepEqual(said(reply), ['ERROR', '57014']);
+        assert.match(errorOf(reply)?.message ?? '', /statement_timeout \(300 ms\)/);
       }
-      await eventually('both have left', () => [...proxy.proxy.clients()].length === 0);
-    }
+      await atRest();
+      assert.equal(await kept(), 0);
+      await Promise.all([first.close(), second.close()]);
+    });
   });
 
-  test('leaves alone who waits for a reply, is in a transaction, or says something now and then', async () => {
-    await using pool = await held({ pool: { client_idle_timeout: 300, connect_timeout: 10_000 } });
-    await using waits = await join(pool.proxy);
-    waits.send(frontend.query('SELECT 1'));
-    await sleep(700);
-    await pool.holder.query('COMMIT');
-    assert.deepEqual(rowsOf(await waits.ready()), [['1']]);
-    for (let count = 0; count < 4; count++) {
-      await sleep(150);
-      await waits.query('SELECT 1');
-    }
-    assert.equal(errorOf(await waits.query('SELECT pg_sleep(0.6)')), undefined);
-  });
+  suite('transaction_timeout', { concurrency: true }, () => {
+    const begun = async (proxy: TestProxy): Promise<RawClient> => {
+      const client = await proxy.raw();
+      await client.query("BEGIN; INSERT INTO kept VALUES ('never')");
+      return client;
+    };
+    const check = async (client: RawClient) => {
+      const messages = await client.untilClosed();
+      assert.deepEqual(said(messages), ['FATAL', '25P04']);
+      assert.match(errorOf(messages)?.message ?? '', /transaction_timeout \(300 ms\)/);
+      await atRest();
+      assert.equal(await kept(), 0);
+      client.destroy();
+    };
 
-  test('that a reload brings holds for who is idle already', async () => {
-    await using proxy = await start({ user: { pool_size: 1 } });
-    const client = await proxy.raw();
-    const pid = await backendPid(client);
-    proxy.rewrite(
-      configText(cluster, {
-        general: { connect_timeout: 10_000 },
+    test('ends a transaction between statements, and while one runs', async () => {
+      await using proxy = await start({ user: { pool_size: 1 }, pool: { transaction_timeout: 300 } });
+      await check(await begun(proxy));
+      const busy = await begun(proxy);
+      busy.send(frontend.query('SELECT pg_sleep(100)'));
+      await check(busy);
+      const failed = await begun(proxy);
+      await failed.query('nonsense');
+      await check(failed);
+    });
+
+    test('leaves alone transactions that are short, one after the other, and what is no transaction', async () => {
+      await using proxy = await start({
         user: { pool_size: 1 },
-        pool: { client_idle_timeout: 100 },
-      }),
-    );
-    await proxy.proxy.reload();
-    assert.deepEqual(said(await client.untilClosed()), ['FATAL', '57P05']);
-    client.destroy();
-    await using next = await proxy.raw();
-    assert.equal(await backendPid(next), pid, 'the connections to the server stay');
+        pool: { pool_mode: 'session', transaction_timeout: 300 },
+      });
+      await using client = await proxy.raw();
+      for (let count = 0; count < 4; count++) {
+        await client.query('BEGIN');
+        await sleep(100);
+        await client.query('COMMIT');
+      }
+      await sleep(500);
+      assert.equal(errorOf(await client.query('SELECT pg_sleep(0.5)')), undefined);
+    });
+  });
+
+  suite('client_idle_timeout', { concurrency: true }, () => {
+    test('disconnects who is silent outside a transaction, in every mode of the pool', async () => {
+      for (const pool_mode of ['transaction', 'session']) {
+        await using proxy = await start({ pool: { pool_mode, client_idle_timeout: 600 } });
+        const [silent, fresh] = [await proxy.raw(), await proxy.raw()];
+        await silent.query('SELECT 1');
+        for (const client of [silent, fresh]) {
+          const messages = await client.untilClosed();
+          assert.deepEqual(said(messages), ['FATAL', '57P05']);
+          assert.match(errorOf(messages)?.message ?? '', /client_idle_timeout \(600 ms\)/);
+          client.destroy();
+        }
+        await eventually('both have left', () => [...proxy.proxy.clients()].length === 0);
+      }
+    });
+
+    test('leaves alone who waits for a reply, is in a transaction, or says something now and then', async () => {
+      await using pool = await held({ pool: { client_idle_timeout: 300, connect_timeout: 10_000 } });
+      await using waits = await join(pool.proxy);
+      waits.send(frontend.query('SELECT 1'));
+      await sleep(700);
+      await pool.holder.query('COMMIT');
+      assert.deepEqual(rowsOf(await waits.ready()), [['1']]);
+      for (let count = 0; count < 4; count++) {
+        await sleep(150);
+        await waits.query('SELECT 1');
+      }
+      assert.equal(errorOf(await waits.query('SELECT pg_sleep(0.6)')), undefined);
+    });
+
+    test('that a reload brings holds for who is idle already', async () => {
+      await using proxy = await start({ user: { pool_size: 1 } });
+      const client = await proxy.raw();
+      const pid = await backendPid(client);
+      proxy.rewrite(
+        configText(cluster, {
+          general: { connect_timeout: 10_000 },
+          user: { pool_size: 1 },
+          pool: { client_idle_timeout: 100 },
+        }),
+      );
+      await proxy.proxy.reload();
+      assert.deepEqual(said(await client.untilClosed()), ['FATAL', '57P05']);
+      client.destroy();
+      await using next = await proxy.raw();
+      assert.equal(await backendPid(next), pid, 'the connections to the server stay');
+    });
   });
 });
