@@ -25,7 +25,7 @@ before(async () => {
 after(() => cluster?.stop());
 
 function start({ general, ...options }: ProxyOptions = {}, servers: Servers = cluster): Promise<TestProxy> {
-  return TestProxy.start(servers, { general: { ...EXPOSED, ...general }, ...options });
+  return TestProxy.start(servers, { general: { ...EXPOSED, connect_timeout: 10_000, ...general }, ...options });
 }
 
 async function textOf({ proxy }: TestProxy): Promise<string> {
