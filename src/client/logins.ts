@@ -42,6 +42,9 @@ interface Known {
   readonly source?: PasswordSource | undefined;
   /** Whether there is no such user: no password is right. */
   readonly isNobody: boolean;
+  /** Whether what was asked for is there; what is proved for it opens nothing that a reload makes of it meanwhile. */
+  readonly isThere: boolean;
+  readonly mayOnlyShow: boolean;
 }
 
 /** A login that has been proved. */
@@ -74,48 +77,46 @@ export class Logins {
     const known = isAdmin ? this.#admin(user) : this.#user(database, user);
     const method = await methodFor(known.auth_type, request, this.#context.loaded().hba);
     const proof = await this.#prove(channel, request, known, method);
-    if (isAdmin) return { mayOnlyShow: this.#mayOnlyShow(user, known, method) };
+    const { mayOnlyShow } = known;
+    if (isAdmin) {
+      checkAdmin(user, known, method);
+      return { mayOnlyShow };
+    }
+    if (!known.isThere) throw pgError('unknown_database', database, user);
     const cluster = this.#context.registry.open(database, user, performance.now());
     cluster?.credentials.learn(proof.secret, proof.proven);
-    return { mayOnlyShow: false };
+    return { mayOnlyShow };
   }
 
   #admin(user: string): Known {
     const { general } = this.#context.loaded().config;
     const { admin_username, admin_password, admin_auth_type: auth_type, stats_username, stats_password } = general;
-    if (user === admin_username) return { auth_type, password: admin_password, isNobody: false };
-    return {
-      auth_type,
-      password: user === stats_username ? stats_password : undefined,
-      isNobody: user !== stats_username,
-    };
-  }
-
-  #mayOnlyShow(user: string, { auth_type, isNobody }: Known, method: LoginMethod): boolean {
-    // With "trust" in the file anybody is an administrator, as in PgCat; other ways in are for those whom the file names.
-    if (isNobody && (auth_type !== 'trust' || method !== 'trust')) throw pgError('authentication_failed', user);
-    return user === this.#context.loaded().config.general.stats_username;
+    const there = { auth_type, isThere: true, mayOnlyShow: false };
+    if (user === admin_username) return { ...there, password: admin_password, isNobody: false };
+    if (user !== stats_username) return { ...there, password: undefined, isNobody: true };
+    return { ...there, password: stats_password, isNobody: false, mayOnlyShow: true };
   }
 
   /** Nobody learns from the exchange whether a user or a database exists: strangers get the one that others get. */
   #user(database: string, user: string): Known {
     const { registry } = this.#context;
     const settings = registry.settingsFor(database, user);
-    if (settings !== undefined) return this.#known(settings);
+    if (settings !== undefined) return { ...this.#known(settings), isThere: true };
     const all = [...registry.clusters].map(cluster => cluster.settings);
     const neighbours = all.filter(other => other.database === database);
     const namesake = neighbours.length === 0 ? all.find(other => other.username === user) : undefined;
     if (namesake !== undefined) return this.#known(namesake);
     const isAsked = (other: ClusterSettings) => other.auth_type !== 'trust';
     const usual = neighbours.find(isAsked) ?? all.find(isAsked);
-    if (usual === undefined) return { auth_type: 'md5', password: undefined, isNobody: true };
-    return { ...this.#known(usual), isNobody: true };
+    const nobody = { isNobody: true, isThere: false, mayOnlyShow: false };
+    if (usual === undefined) return { auth_type: 'md5', password: undefined, ...nobody };
+    return { ...this.#known(usual), ...nobody };
   }
 
   #known(settings: ClusterSettings): Known {
     const { auth_type, password } = settings;
     const source = password === undefined ? this.#context.passwords.of(settings) : undefined;
-    return { auth_type, password, source, isNobody: false };
+    return { auth_type, password, source, isNobody: false, isThere: false, mayOnlyShow: false };
   }
 
   async #prove(channel: StartupChannel, request: LoginRequest, known: Known, method: LoginMethod): Promise<Proof> {
@@ -139,7 +140,8 @@ export class Logins {
       };
       const auth_type = exchangeFor(method, first, source);
       const usual_iterations = parseVerifier(known.password ?? '')?.iterations ?? source?.usual_iterations;
-      const password = isNobody ? undefined : first;
+      // As in PostgreSQL an empty one is none: else a variable that is empty would let everybody in.
+      const password = isNobody || first === '' ? undefined : first;
       const account = { auth_type, password, usual_iterations, ...(found?.isOld === true && { refresh }) };
       const proven = await authenticate(channel, user, account, this.#context.keys);
       attempt.succeeded();
@@ -159,9 +161,15 @@ export class Logins {
   }
 }
 
+/** With "trust" in the file anybody is an administrator, as in PgCat; other ways in are for those whom the file names. */
+function checkAdmin(user: string, { auth_type, isNobody }: Known, method: LoginMethod): void {
+  if (isNobody && (auth_type !== 'trust' || method !== 'trust')) throw pgError('authentication_failed', user);
+}
+
 /** For the operator: the client is told nothing but that it failed. */
 function whyWrong({ isNobody, source }: Known, method: LoginMethod, secret: string | undefined): string {
   if (isNobody) return 'no such user';
+  if (secret === '') return 'the password of the user is empty';
   if (secret === undefined) return source === undefined ? 'the user has no password' : 'auth_query found no password';
   if (method === 'scram-sha-256' && passwordKind(secret) === 'md5') return 'SCRAM cannot be proved with an md5 hash';
   return 'the password is wrong';
