@@ -87,12 +87,14 @@ export class TimeLimits {
   /** Ends what has taken too long at `now`; called a few times a second. */
   enforce(now: number, settings: TimeSettings): void {
     const { statement_timeout, idle_client_in_transaction_timeout, limits } = settings;
-    const { phase, connection, status } = this.#owner;
+    const { phase, connection, status, exchange } = this.#owner;
     if (phase === 'closed') return;
     const { transaction_timeout } = limits;
     if (this.#xact_began_at > 0 && isOver(transaction_timeout, now - this.#xact_began_at))
       return this.#owner.close(pgError('transaction_timeout', transaction_timeout));
-    if (phase !== 'idle' && isOver(limits.query_timeout, now - this.#asked_at))
+    // Who has asked for nothing more is silent, not slow.
+    const isAsked = phase === 'waiting' || (phase === 'active' && !exchange.settled);
+    if (isAsked && isOver(limits.query_timeout, now - this.#asked_at))
       return this.#endQuery(connection, pgError('query_timeout', limits.query_timeout));
     if (phase === 'idle' && status === STATUS.idle) return this.#endIdleness(now, limits.client_idle_timeout);
     if (connection === undefined) return this.#endWait(now, limits);
@@ -156,10 +158,9 @@ export class TimeLimits {
   }
 
   #endQuery(connection: ServerConnection | undefined, error: PgError): void {
-    const { phase, exchange } = this.#owner;
+    const { phase } = this.#owner;
     if (this.#waiting.giveUp(error) || connection === undefined) return;
-    if (phase === 'active' && !exchange.settled) return this.#cancel(connection, error);
-    if (phase === 'active') return;
+    if (phase === 'active') return this.#cancel(connection, error);
     // What goes in front of it is under way: it is canceled when it is sent itself.
     this.#replies.instead = { error, ofCancel: true };
     this.#owner.retries.canceled = true;

@@ -77,6 +77,7 @@ export class Retries {
     exchange.reset();
     connection.enqueue(exchange);
     forwardBatch(batch, connection, exchange);
+    if (this.canceled) connection.cancelExchange(exchange);
   }
 
   /** Leaves its place on a shared connection, where it has not begun, and looks for another. */

@@ -218,6 +218,7 @@ export class Session
 
   /** Enforces the time limits that need no precision; called a few times a second. */
   tick(now: number): void {
+    if (this.#draining !== undefined && this.phase === 'idle') this.drain(this.#draining);
     const cluster = this.cluster.retired ? this.#context.clusterFor(this.database, this.user) : undefined;
     this.#limits.enforce(now, (cluster ?? this.cluster).settings);
   }
@@ -362,7 +363,7 @@ export class Session
     this.routing.transactionEnded(performance.now());
     if (error.severity === 'FATAL' || this.#inSessionMode) return this.close(error);
     if (this.phase !== 'active') return;
-    this.#to('idle');
+    this.rest();
     this.batch.clear();
     this.intake.fail(error, this.exchange.isAwaited);
     this.process();

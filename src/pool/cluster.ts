@@ -202,16 +202,14 @@ export class Cluster implements PoolOwner<Pool> {
   lease(lease: Lease): void {
     const now = performance.now();
     lease.since = now;
-    lease.placed_at = now;
-    lease.until = Number.POSITIVE_INFINITY;
+    lease.begin(now);
     if (lease.tried.length > 0) lease.tried = [];
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
 
   admit(lease: Lease): void {
     const now = performance.now();
-    lease.placed_at = now;
-    lease.until = Number.POSITIVE_INFINITY;
+    lease.begin(now);
     lease.tried = [];
     if (!this.retired || !this.#passOn(lease, now)) this.#place(lease, now);
   }
@@ -226,8 +224,7 @@ export class Cluster implements PoolOwner<Pool> {
   leaseElsewhere(lease: Lease, failed: readonly LeaseSource[]): void {
     const now = performance.now();
     lease.since = now;
-    lease.placed_at = now;
-    lease.until = Number.POSITIVE_INFINITY;
+    lease.begin(now);
     const isAnyLeft = failed.length < (this.shards[lease.shard]?.length ?? 0);
     lease.tried = failed.slice(isAnyLeft ? 0 : -1);
     lease.refusal = { cause: 'it failed a read, which was to run elsewhere' };
@@ -390,7 +387,7 @@ export class Cluster implements PoolOwner<Pool> {
     }
     const serving = successor.#byRole[lease.shard]?.[lease.role] ?? [];
     if (serving.length === 0 || !routeAlike(this.settings, successor.settings)) return false;
-    if (lease.queued) lease.until = lease.deadline;
+    lease.until = Math.min(lease.until, lease.deadline);
     this.withdraw(lease);
     lease.tried = [];
     lease.shareable &&= successor.isSharing;

@@ -95,4 +95,11 @@ export class Lease implements Share {
     this.startup = startup;
     this.profile = startup;
   }
+
+  /** Pools are asked for it from now on. */
+  begin(now: number): void {
+    this.placed_at = now;
+    this.until = Number.POSITIVE_INFINITY;
+    this.deadline = Number.POSITIVE_INFINITY;
+  }
 }

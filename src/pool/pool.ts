@@ -344,6 +344,8 @@ export class Pool implements ConnectionOwner, LeaseSource, DispatchOwner, Opener
     this.#owner.connectionOpened(this, connection);
     this.#dispatcher.measure(connection);
     this.#offer(connection);
+    // A server that takes logins again was asked for one only.
+    this.grow();
   }
 
   openFailed({ cause, sqlstate }: Failure): void {
