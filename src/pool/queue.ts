@@ -8,6 +8,8 @@ export class WaitQueue {
   readonly #timeout: number;
   readonly #expired: (lease: Lease) => void;
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer is due, on the clock of deadlines. */
+  #due = 0;
   #first: Lease | undefined;
   #last: Lease | undefined;
 
@@ -49,11 +51,16 @@ export class WaitQueue {
   push(lease: Lease, now: number): void {
     lease.deadline = Math.min(now + this.#timeout, lease.until);
     lease.queued = true;
-    lease.previous = this.#last;
-    lease.next = undefined;
-    if (this.#last === undefined) this.#first = lease;
-    else this.#last.next = lease;
-    this.#last = lease;
+    let before = this.#last;
+    // Who has waited in a pool that a reload has replaced goes in front of those whose time is over later.
+    while (before !== undefined && before.deadline > lease.deadline) before = before.previous;
+    const after = before === undefined ? this.#first : before.next;
+    lease.previous = before;
+    lease.next = after;
+    if (before === undefined) this.#first = lease;
+    else before.next = lease;
+    if (after === undefined) this.#last = lease;
+    else after.previous = lease;
     this.length++;
     this.#arm(now);
   }
@@ -83,10 +90,15 @@ export class WaitQueue {
     clearTimeout(this.#timer);
   }
 
-  /** One timer serves the queue: who came first has the first deadline. */
+  /** One timer serves the queue: the first has the first deadline. */
   #arm(now: number): void {
     const first = this.#first;
-    if (this.#timer !== undefined || first === undefined || this.#timeout === Number.POSITIVE_INFINITY) return;
+    if (first === undefined || this.#timeout === Number.POSITIVE_INFINITY) return;
+    if (this.#timer !== undefined) {
+      if (first.deadline >= this.#due) return;
+      clearTimeout(this.#timer);
+    }
+    this.#due = first.deadline;
     this.#timer = setTimeout(() => this.#expire(), Math.max(1, first.deadline - now));
   }
 

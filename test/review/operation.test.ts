@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Lease } from '../../src/pool/lease.ts';
+import { WaitQueue } from '../../src/pool/queue.ts';
+import { ProfileCatalog } from '../../src/server/parameters.ts';
 import { ChaosProxy } from '../chaos/proxy.ts';
 import { errorOf, rowsOf } from '../client/backend.ts';
 import * as frontend from '../client/frontend.ts';
@@ -126,5 +129,27 @@ suite('claims', () => {
     const waited_ms = performance.now() - began_ms;
     assert.ok(waited_ms < 3500, `it waited ${waited_ms} ms`);
     network.faults = {};
+  });
+
+  test('that a reload passes on end in time behind others whose time is over later', async () => {
+    const ended: string[] = [];
+    const queue = new WaitQueue(60_000, lease => ended.push(names.get(lease) ?? ''));
+    const now = performance.now();
+    const { defaults } = new ProfileCatalog();
+    const names = new Map<Lease, string>();
+    for (const [name, until] of Object.entries({ late: 60_000, second: 150, first: 50, third: 150 })) {
+      const lease = new Lease({ leased: () => {}, leaseFailed: () => {} }, defaults);
+      lease.begin(now);
+      lease.until = now + until;
+      names.set(lease, name);
+      queue.push(lease, now);
+    }
+    await eventually('they have ended', () => queue.length === 1);
+    queue.stop();
+    assert.deepEqual(ended, ['first', 'second', 'third']);
+    assert.deepEqual(
+      queue.list().map(lease => names.get(lease)),
+      ['late'],
+    );
   });
 });
