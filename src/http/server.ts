@@ -53,8 +53,8 @@ interface Answer {
   readonly body: string;
 }
 
-/** What is at a path; undefined when nothing is. */
-type Page = () => Answer | Promise<Answer>;
+/** What is at a path; undefined when nothing is. Its answer may be undefined for whoever `isGone`. */
+type Page = (isGone: () => boolean) => Answer | Promise<Answer | undefined>;
 
 export class HttpServer implements PortsOwner {
   readonly #control: ControlPlane;
@@ -108,7 +108,9 @@ export class HttpServer implements PortsOwner {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const timer = setTimeout(() => request.socket.destroy(), this.#answer_timeout).unref();
     response.once('close', () => clearTimeout(timer));
-    const { status, type, body } = await this.#answer(request);
+    const answer = await this.#answer(request);
+    if (answer === undefined) return;
+    const { status, type, body } = answer;
     const bytes = Buffer.from(body);
     const headers: Record<string, string | number> = {
       'Content-Type': type,
@@ -126,14 +128,14 @@ export class HttpServer implements PortsOwner {
     response.end(bytes);
   }
 
-  async #answer(request: IncomingMessage): Promise<Answer> {
+  async #answer(request: IncomingMessage): Promise<Answer | undefined> {
     const [path = ''] = (request.url ?? '').split('?');
     const page = this.#page(path);
     if (page === undefined) return plain(404, `${path.slice(0, 100)}: there is nothing here; ${PATHS}`);
     if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, `only ${METHODS}`);
     if (hasBody(request)) return plain(413, 'a request must have no body');
     try {
-      return await page();
+      return await page(() => request.socket.destroyed);
     } catch (thrown) {
       this.#log.error(`HTTP ${path}: ${errorText(thrown)}`);
       return plain(500, 'internal error; the log of pglynx says more');
@@ -143,7 +145,7 @@ export class HttpServer implements PortsOwner {
   #page(path: string): Page | undefined {
     switch (path) {
       case '/metrics':
-        return () => this.#turnstile.pass(() => this.#metrics());
+        return isGone => this.#turnstile.pass(isGone, () => this.#metrics());
       case '/livez':
         return () => plain(200, 'ok');
       case '/readyz':
@@ -153,7 +155,7 @@ export class HttpServer implements PortsOwner {
     }
     const table = path.startsWith('/api/') ? apiTable(path.slice('/api/'.length)) : undefined;
     if (table === undefined) return undefined;
-    return () => this.#turnstile.pass(async () => json(200, apiRows(table, this.#control)));
+    return isGone => this.#turnstile.pass(isGone, async () => json(200, apiRows(table, this.#control)));
   }
 
   async #metrics(): Promise<Answer> {

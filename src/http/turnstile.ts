@@ -7,12 +7,16 @@ const PAUSE_MAX_MS = 1000;
 export class Turnstile {
   #last: Promise<void> = Promise.resolve();
 
-  /** Makes an answer when its turn has come; those that ask are answered in their order. */
-  async pass<Answer>(make: () => Promise<Answer>): Promise<Answer> {
+  /** Makes an answer when its turn has come, unless whoever asked `isGone` by then; those that ask are answered in their order. */
+  async pass<Answer>(isGone: () => boolean, make: () => Promise<Answer>): Promise<Answer | undefined> {
     const before = this.#last;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#last = promise;
     await before;
+    if (isGone()) {
+      resolve();
+      return undefined;
+    }
     const began_at = performance.now();
     try {
       return await make();

@@ -1,6 +1,7 @@
 /** Logins that a reload overtakes, passwords that are none, and clients who leave or rave amid a login. */
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
 import { suite, test } from 'node:test';
 import { md5Response } from '../../src/auth/secret.ts';
 import { decode, errorOf } from '../client/backend.ts';
@@ -105,4 +106,17 @@ suite('clients who leave or rave amid a login', () => {
       await (await proxy.admin()).end();
     });
   }
+});
+
+test('who has asked for metrics over and over and left keeps nobody else from them', async () => {
+  const general = { enable_prometheus_exporter: true, prometheus_exporter_port: 0, validate_config: false };
+  await using proxy = await TestProxy.start(NOWHERE, { general });
+  const port = proxy.proxy.metrics_port ?? 0;
+  const many = Array.from({ length: 20 }, () => connect(port, '127.0.0.1').on('error', () => {}));
+  for (const socket of many) socket.write('GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(100));
+  await once(many[0], 'data');
+  for (const socket of many) socket.destroy();
+  const answer = await fetch(`http://127.0.0.1:${port}/metrics`, { signal: AbortSignal.timeout(5000) });
+  assert.equal(answer.status, 200);
+  await answer.text();
 });
