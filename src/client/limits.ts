@@ -89,6 +89,8 @@ export class TimeLimits {
     const { statement_timeout, idle_client_in_transaction_timeout, limits } = settings;
     const { phase, connection, status, exchange } = this.#owner;
     if (phase === 'closed') return;
+    // Whom nobody listens to is not silent.
+    if (this.#intake.suspended) this.#intake.fed_at = now;
     const { transaction_timeout } = limits;
     if (this.#xact_began_at > 0 && isOver(transaction_timeout, now - this.#xact_began_at))
       return this.#owner.close(pgError('transaction_timeout', transaction_timeout));

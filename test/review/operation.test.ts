@@ -88,6 +88,23 @@ suite('limits', () => {
   });
 });
 
+suite('SUSPEND', () => {
+  test('is no silence of clients, who are not read from', async () => {
+    const general = { client_idle_timeout: 1000, idle_client_in_transaction_timeout: 1000 };
+    await using proxy = await TestProxy.start(cluster, { general });
+    await using idle = await proxy.raw();
+    await using inTransaction = await proxy.raw();
+    const admin = await proxy.admin();
+    await inTransaction.query('BEGIN');
+    await admin.query('SUSPEND');
+    for (const client of [idle, inTransaction]) client.send(query('SELECT 1'));
+    await sleep(1500);
+    await admin.query('RESUME');
+    for (const client of [idle, inTransaction]) assert.deepEqual(rowsOf(await client.ready()), [['1']]);
+    await admin.end();
+  });
+});
+
 suite('claims', () => {
   test('are all served when a server takes logins again, not one a second', async () => {
     await using network = await ChaosProxy.start(cluster.primary);
