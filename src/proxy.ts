@@ -18,7 +18,7 @@ import { type SettingRow, settingRows } from './config/rows.ts';
 import { setConfig } from './config/set.ts';
 import { sourceFiles } from './config/sources.ts';
 import { unlistedSettings } from './config/wildcards.ts';
-import { pgError } from './errors.ts';
+import { errorText, pgError } from './errors.ts';
 import { Exporter } from './http/exporter.ts';
 import { peerText } from './net/address.ts';
 import { readCredentials } from './net/credentials.ts';
@@ -410,7 +410,14 @@ export class PgProxy implements ControlPlane {
   }
 
   #every(interval_ms: number, act: (now: number) => void): void {
-    this.#timers.push(setInterval(() => act(performance.now()), interval_ms));
+    const work = () => {
+      try {
+        act(performance.now());
+      } catch (thrown) {
+        this.#log.error({ stack: thrown instanceof Error ? thrown.stack : undefined }, `A fault: ${errorText(thrown)}`);
+      }
+    };
+    this.#timers.push(setInterval(work, interval_ms));
   }
 }
 

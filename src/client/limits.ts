@@ -1,13 +1,16 @@
 /** The time limits of a client: on its statements, its transactions, its waits for a connection, and its silence. */
 import { type PgError, pgError } from '../errors.ts';
+import { addressText } from '../net/address.ts';
 import type { Outbox } from '../net/outbox.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { ServerConnection } from '../server/connection.ts';
 import type { Exchange } from '../server/exchange.ts';
 import { noticeResponse } from '../wire/backend.ts';
 import { INSPECT_LENGTH_MAX, STATUS } from '../wire/protocol.ts';
+import type { Batch } from './batch.ts';
 import { completeMessage, failCopyIn, rollBack } from './farewell.ts';
 import type { Intake } from './intake.ts';
+import { lossError, OUTCOME_UNKNOWN } from './loss.ts';
 import type { SessionPhase } from './phases.ts';
 import type { Replies } from './replies.ts';
 import type { Waiting } from './waiting.ts';
@@ -32,6 +35,7 @@ export interface LimitedOwner {
   readonly exchange: Exchange;
   readonly claim: { readonly lease: Lease };
   readonly retries: { canceled: boolean };
+  readonly batch: Batch;
   /** Transaction status as the client knows it. */
   readonly status: number;
   /** Ends the session with an error. */
@@ -42,6 +46,8 @@ export interface LimitedOwner {
 
 /** Milliseconds for a cancel to end a statement; then its client is disconnected, and the connection sees to its own end. */
 const HEED_MS = 5000;
+/** Milliseconds for the queue of a pool to end a wait itself. */
+const QUEUE_MS = 500;
 
 export class TimeLimits {
   /** When the exchange under way began and when the last one ended, on the clock of `performance.now()`. */
@@ -117,8 +123,10 @@ export class TimeLimits {
   #endWait(now: number, { query_wait_timeout = 0, query_wait_notify }: TimeSettings['limits']): void {
     const { phase, claim } = this.#owner;
     if (phase !== 'waiting') return;
-    const { since, pool } = claim.lease;
-    if (isOver(query_wait_timeout, now - since)) {
+    const { since, pool, queued } = claim.lease;
+    // The queue of a pool ends it by itself, and knows why.
+    const grace_ms = queued ? QUEUE_MS : 0;
+    if (isOver(query_wait_timeout, now - since - grace_ms)) {
       const trouble = pool?.refusal === undefined ? '' : `; another could not be opened: ${pool.refusal}`;
       this.#waiting.end(pgError('query_wait_timeout', query_wait_timeout, trouble));
     } else if (isOver(query_wait_notify, now - since) && this.#notified_since !== since) {
@@ -173,7 +181,7 @@ export class TimeLimits {
     const now = performance.now();
     if (this.#canceled_at === this.#asked_at) {
       // The server does not heed it, or cannot since the client does not read what came before.
-      if (now - this.#cancel_sent_at > HEED_MS) this.#owner.close(error);
+      if (now - this.#cancel_sent_at > HEED_MS) this.#owner.close(this.#doubt(connection, error));
       return;
     }
     this.#canceled_at = this.#asked_at;
@@ -183,6 +191,16 @@ export class TimeLimits {
     retries.canceled = true;
     this.#replies.instead = { error, ofCancel: true };
     connection.cancelExchange(exchange);
+  }
+
+  /** What the client of a statement that goes on is told: whether it takes effect is not known, unless it only reads. */
+  #doubt(connection: ServerConnection, error: PgError): PgError {
+    const { host, port } = connection.options;
+    const inTransaction = connection.status !== STATUS.idle;
+    const cause = `${error.message}, and the server did not end it`;
+    const { batch } = this.#owner;
+    const loss = lossError({ server: addressText(host, port), cause, active: true, inTransaction, cut: true, batch });
+    return loss.sqlstate === OUTCOME_UNKNOWN ? loss : error;
   }
 
   /** A server that waits for copy data does not hear of a cancel. */

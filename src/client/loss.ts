@@ -28,6 +28,9 @@ export function lossError({ server, cause, active, inTransaction, cut, batch }: 
   return error;
 }
 
+/** SQLSTATE of what may have taken effect or not. */
+export const OUTCOME_UNKNOWN = '08007';
+
 const COMMITS = /\b(?:commit|end|prepare\s+transaction)\b/i;
 
 /** Whether a batch sent in a transaction may have ended it; one that was sent in pieces is not here any more. */
