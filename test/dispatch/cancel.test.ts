@@ -44,7 +44,7 @@ const LOADS: Readonly<Record<string, Load>> = {
 };
 
 /** The most milliseconds between two requests that are aimed at nothing, for each connection. */
-const PAUSE_MS = 30;
+const PAUSE_MS = 24;
 
 suite('cancel requests at random moments', { timeout: 120_000 }, () => {
   for (const [name, load] of Object.entries(LOADS)) {

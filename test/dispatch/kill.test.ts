@@ -113,7 +113,7 @@ function nothing(wrong: readonly string[], what: string): void {
 }
 
 const READS = [SHORT_READS, SLOW_READS];
-const WAYS = { 'is killed': { kill, times: 5 }, 'is terminated': { kill: terminate, times: 6 } };
+const WAYS = { 'is killed': { kill, times: 3 }, 'is terminated': { kill: terminate, times: 4 } };
 
 /** Today it is an error when there is no other server. */
 

@@ -13,7 +13,7 @@ const KEYS = ['data.id', '*.id'] as const;
 type Key = (typeof KEYS)[number];
 
 /** Random statements for each key, and how many of them at least must be said to need one shard. */
-const RUNS = 1500;
+const RUNS = 1000;
 const FLOOR = 150;
 
 /** Statements of the corpus whose results differ between any two databases, or between any two moments. */
