@@ -36,8 +36,10 @@ export async function cleanUp(
   const timer = setTimeout(() => connection.close(`cleaning up took longer than ${timeout} ms`), timeout);
   try {
     const statements: string[] = [];
+    let rolledBack: Promise<void> | undefined;
     // It is the error of this statement, if it is one, that ends the transaction.
-    if ((connection.dirty & DIRTY.pipeline) !== 0) connection.inject('ROLLBACK', () => {});
+    if ((connection.dirty & DIRTY.pipeline) !== 0)
+      rolledBack = new Promise(resolve => connection.inject('ROLLBACK', () => resolve()));
     else if (connection.status !== STATUS.idle) statements.push('ROLLBACK');
     // RESET ALL leaves it as it is.
     const { user } = connection.options.identity;
@@ -49,7 +51,7 @@ export async function cleanUp(
     if ((dirty & DIRTY.settings) !== 0) connection.profile = enabled ? defaults : undefined;
     if (enabled) for (const [bit, sql] of CLEANUPS) if ((dirty & bit) !== 0) statements.push(...sql);
     if (enabled && (dirty & DIRTY.prepared) !== 0) connection.statements.clear();
-    await Promise.all(statements.map(sql => connection.run(sql)));
+    await Promise.all([rolledBack, ...statements.map(sql => connection.run(sql))]);
     if (connection.status !== STATUS.idle) throw new Error('the connection did not become idle');
   } finally {
     clearTimeout(timer);

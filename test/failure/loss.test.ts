@@ -353,7 +353,7 @@ suite('a write that is lost', () => {
 });
 
 const CLIENTS = 12;
-const CHAOS_MS = 4000;
+const CHAOS_MS = 3000;
 
 test('replicas that die and come back, and many clients: every read is answered, and every write done once', async context => {
   await using proxy = await start({ pool: { load_balancing_mode: 'random', connect_timeout: 3000 } });

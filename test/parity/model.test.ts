@@ -11,7 +11,7 @@ import { type Mode, type Session, session, steps } from './arbitrary.ts';
 import { type Cutter, difference, play, randomCutter, straightTo, through, words } from './script.ts';
 
 /** Seconds for each test; set PGLYNX_MODEL_SECONDS for longer runs, PGLYNX_MODEL_SEED to repeat one. */
-const SECONDS = Number(process.env.PGLYNX_MODEL_SECONDS ?? 7);
+const SECONDS = Number(process.env.PGLYNX_MODEL_SECONDS ?? 5);
 const SEED = Number(process.env.PGLYNX_MODEL_SEED ?? Date.now() % 2 ** 31);
 const CLIENTS = 16;
 const PARAMETERS = { application_name: 'model' };

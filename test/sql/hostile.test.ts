@@ -213,7 +213,7 @@ suite('any text', () => {
         if (/[\0\ufffd]/.test(sql) || !sql.isWellFormed()) assert.equal(reason, 'unparsed');
         assert.equal(analyzer.analyzeText('SELECT 1').reason, 'select');
       }),
-      { numRuns: 3000 },
+      { numRuns: 1500 },
     );
     assert.equal(analyzer.counters.faults, 0);
   });
@@ -258,7 +258,7 @@ suite('any text', () => {
           assert.equal(statement.read, READ_REASONS.has(reason), `${text}: ${statement.detail}`);
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: 1500 },
     );
   });
 });
