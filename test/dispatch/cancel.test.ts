@@ -90,7 +90,7 @@ async function endure(
   context.diagnostic(`${answered} exchanges: ${told} ended by cancel, ${seen} of them by the server`);
   context.diagnostic(`${unseen.length} more ended there, and were repeated`);
   context.diagnostic(`writes: ${ledger.count('done')} done, ${ledger.count('failed')} failed`);
-  assert.ok(seen > requests / 60, 'too few came in time to say anything');
+  assert.ok(seen > requests / 20, 'too few came in time to say anything');
 }
 
 /**

@@ -79,8 +79,7 @@ test('a connection that is lost before a statement is repeated has nothing else 
     await client.ready();
     await cluster.sql('ALTER TABLE healing ADD COLUMN b int');
     client.send(frontend.bind('', 's'), frontend.execute(), sync());
-    // On a machine that is slow enough the read runs on a new connection, and is answered.
-    assert.ok(['08', undefined].includes(errorOf(await client.ready())?.code?.slice(0, 2)));
+    assert.equal(errorOf(await client.ready())?.code?.slice(0, 2), '08');
     await client.query('INSERT INTO once VALUES (1)');
     assert.deepEqual(rowsOf(await client.query('SELECT count(*) FROM once')), [['1']]);
   } finally {
